@@ -1,0 +1,1 @@
+"""Shards, recipes, plans, pixels and the order of an epoch: what both stages share."""

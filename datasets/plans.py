@@ -1,0 +1,187 @@
+"""Plans: what will be done to an image, decided before any pixel is touched.
+
+Each plan is a pure function of (recipe, seed, view) and sizes, drawn in one fixed order from one Philox stream. Every
+real number that reaches a plan is rounded to a binary fraction: the pixels then come out of exact arithmetic, and the
+last bit of a C library's `exp` can't be seen.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .philox import Draws, Stream
+from .recipes import Recipe
+
+RANDAUGMENT_OPS = (
+    "AutoContrast",
+    "Equalize",
+    "Invert",
+    "Rotate",
+    "Posterize",
+    "Solarize",
+    "SolarizeAdd",
+    "Color",
+    "Contrast",
+    "Brightness",
+    "Sharpness",
+    "ShearX",
+    "ShearY",
+    "TranslateX",
+    "TranslateY",
+)
+"""timm's 15 ops with severity increasing in the magnitude (`_RAND_INCREASING_TRANSFORMS`), in timm's order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """A rectangle in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Op:
+    """One RandAugment op and its argument: degrees, shear factor, pixels, enhancement factor, bits or threshold."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Erase:
+    """A box to fill with noise, and the (seed, view) whose words are the noise."""
+
+    box: Box
+    seed: int
+    view: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewPlan:
+    """How to make one view of `size` x `size` pixels from one image: crop, flip, ops, erase, in this order."""
+
+    size: int
+    crop: Box
+    hflip: bool
+    ops: tuple[Op, ...]
+    erase: Erase | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixPlan:
+    """How to mix two views; the same for both sides of a pair.
+
+    `lam` is the share of a side's own view: of every pixel for mixup, of the area outside `box` for cutmix.
+    """
+
+    kind: Literal["none", "mixup", "cutmix"]
+    lam: float
+    box: Box | None
+
+
+UNMIXED = MixPlan(kind="none", lam=1.0, box=None)
+
+
+def plan_view(recipe: Recipe, seed: int, view: int, height: int, width: int) -> ViewPlan:
+    """Return the plan of view `view` of a `height` x `width` image whose sample has `seed`."""
+    draws = Draws(seed, Stream.VIEW, (view, 0, 0))
+    crop = _random_crop(recipe, draws, height, width) if recipe.random_crop else _centre_crop(recipe, height, width)
+    hflip = draws.chance(recipe.hflip)
+    ops = tuple(op for _ in range(recipe.randaug_ops) if (op := _randaugment_op(recipe, draws)))
+    box = _erase_box(recipe, draws)
+    erase = Erase(box=box, seed=seed, view=view) if box else None
+    return ViewPlan(size=recipe.size, crop=crop, hflip=hflip, ops=ops, erase=erase)
+
+
+def plan_mix(recipe: Recipe, seed: int, partner_seed: int, view: int) -> MixPlan:
+    """Return how view `view` of two samples is mixed: timm's `Mixup`, drawn for the pair; symmetric in the seeds."""
+    if not recipe.mixes:
+        return UNMIXED
+    low, high = sorted((seed, partner_seed))
+    draws = Draws(low, Stream.MIX, (view, high, 0))
+    mixed, switched = draws.chance(recipe.mix_prob), draws.chance(recipe.switch_prob)
+    if not mixed:
+        return UNMIXED
+    if recipe.cutmix_alpha > 0 and (switched or recipe.mixup_alpha == 0):
+        box = _cutmix_box(draws, draws.beta(recipe.cutmix_alpha), recipe.size)
+        return MixPlan(kind="cutmix", lam=1 - box.height * box.width / recipe.size**2, box=box)
+    return MixPlan(kind="mixup", lam=_binary_fraction(draws.beta(recipe.mixup_alpha), 16), box=None)
+
+
+def _random_crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box:
+    """Draw timm's RandomResizedCropAndInterpolation.get_params."""
+    for _ in range(10):
+        area = draws.uniform(*recipe.crop_scale) * height * width
+        ratio = draws.log_uniform(*recipe.crop_ratio)
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return Box(top=draws.integer(0, height - h), left=draws.integer(0, width - w), height=h, width=w)
+    low, high = recipe.crop_ratio
+    w = min(width, max(1, round(height * high)))
+    h = min(height, max(1, round(width / low)))
+    return Box(top=(height - h) // 2, left=(width - w) // 2, height=h, width=w)
+
+
+def _centre_crop(recipe: Recipe, height: int, width: int) -> Box:
+    side = max(1, round(recipe.crop_pct * min(height, width)))
+    return Box(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
+
+
+def _randaugment_op(recipe: Recipe, draws: Draws) -> Op | None:
+    """Draw one op of timm's `rand-m9-mstd0.5-inc1`: four words, applied or not."""
+    name = RANDAUGMENT_OPS[draws.integer(0, len(RANDAUGMENT_OPS) - 1)]
+    applied = draws.chance(recipe.randaug_prob)
+    magnitude = min(max(draws.normal(recipe.randaug_magnitude, recipe.randaug_std), 0.0), 10.0)
+    sign = 1 if draws.chance(0.5) else -1
+    return Op(name=name, value=_op_value(name, magnitude / 10, sign, recipe.size)) if applied else None
+
+
+def _op_value(name: str, level: float, sign: int, size: int) -> float:
+    """Return the argument of op `name` at `level` 0..1: timm's LEVEL_TO_ARG, rounded to a binary fraction."""
+    match name:
+        case "Rotate":
+            return _binary_fraction(sign * level * 30, 8)
+        case "ShearX" | "ShearY":
+            return _binary_fraction(sign * level * 0.3, 16)
+        case "TranslateX" | "TranslateY":
+            return _binary_fraction(sign * level * 0.45 * size, 8)
+        case "Color" | "Contrast" | "Brightness" | "Sharpness":
+            return _binary_fraction(max(0.1, 1 + sign * level * 0.9), 12)
+        case "Posterize":
+            return 4 - int(level * 4)
+        case "Solarize":
+            return 256 - min(256, int(level * 256))
+        case "SolarizeAdd":
+            return min(128, int(level * 110))
+    return 0
+
+
+def _erase_box(recipe: Recipe, draws: Draws) -> Box | None:
+    """Draw timm's RandomErasing for one view."""
+    if not draws.chance(recipe.erase_prob):
+        return None
+    size = recipe.size
+    for _ in range(10):
+        area = draws.uniform(*recipe.erase_area) * size * size
+        ratio = draws.log_uniform(*recipe.erase_ratio)
+        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w < size and 0 < h < size:
+            return Box(top=draws.integer(0, size - h), left=draws.integer(0, size - w), height=h, width=w)
+    return None
+
+
+def _cutmix_box(draws: Draws, lam: float, size: int) -> Box:
+    """Draw timm's `rand_bbox` for a share `lam` that stays."""
+    side = int(size * math.sqrt(1 - lam))
+    centre_y, centre_x = draws.integer(0, size - 1), draws.integer(0, size - 1)
+    top, bottom = max(centre_y - side // 2, 0), min(centre_y + (side + 1) // 2, size)
+    left, right = max(centre_x - side // 2, 0), min(centre_x + (side + 1) // 2, size)
+    return Box(top=top, left=left, height=bottom - top, width=right - left)
+
+
+def _binary_fraction(value: float, bits: int) -> float:
+    scale = 1 << bits
+    return round(value * scale) / scale

@@ -1,0 +1,139 @@
+"""Recipes: frozen, versioned descriptions of an augmentation, kept whole in the store."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything that decides how a view is drawn; with (seed, view) and an image it decides every byte.
+
+    Defaults are DeiT's (Touvron et al. 2021, table 9) as timm spells them: `rand-m9-mstd0.5-inc1`, random erasing in
+    pixel mode, mixup or cutmix. Geometry fills with ImageNet's mean colour. EXIF orientation is not honoured.
+    """
+
+    name: str
+    size: int = 224
+    """Height and width of a view, pixels."""
+    random_crop: bool = True
+    """Random resized crop; otherwise a centre crop."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Area of the random crop as a share of the image's."""
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of the random crop."""
+    crop_pct: float = 0.875
+    """Side of the centre crop as a share of the image's shorter side."""
+    hflip: float = 0.5
+    randaug_ops: int = 2
+    """How many RandAugment ops are drawn for each view; 0 turns it off."""
+    randaug_prob: float = 0.5
+    """Probability that a drawn op is applied."""
+    randaug_magnitude: float = 9.0
+    randaug_std: float = 0.5
+    """Standard deviation of the magnitude, which is then clipped to 0..10."""
+    erase_prob: float = 0.25
+    erase_area: tuple[float, float] = (0.02, 1 / 3)
+    erase_ratio: tuple[float, float] = (0.3, 1 / 0.3)
+    mixup_alpha: float = 0.8
+    """Mixing weights come from Beta(alpha, alpha); 0 turns mixup off."""
+    cutmix_alpha: float = 1.0
+    mix_prob: float = 1.0
+    """Probability that a pair is mixed at all."""
+    switch_prob: float = 0.5
+    """Probability of cutmix where both are on."""
+    repeats: int = 3
+    """Views of an image within one epoch (DeiT's repeated augmentation), and so the views of one cycle."""
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for the first field that is out of its range."""
+        probabilities = ("hflip", "randaug_prob", "erase_prob", "mix_prob", "switch_prob")
+        ranges: dict[str, tuple[float, float]] = {
+            **dict.fromkeys(probabilities, (0, 1)),
+            "size": (16, 1024),
+            "crop_scale": (0.001, 1),
+            "crop_ratio": (0.01, 100),
+            "crop_pct": (0.05, 1),
+            "randaug_ops": (0, 16),
+            "randaug_magnitude": (0, 10),
+            "randaug_std": (0, 10),
+            "erase_area": (0.001, 0.99),
+            "erase_ratio": (0.01, 100),
+            "mixup_alpha": (0, 100),
+            "cutmix_alpha": (0, 100),
+            "repeats": (1, 64),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            bounds = value if isinstance(value, tuple) else (value, value)
+            if not low <= bounds[0] <= bounds[1] <= high:
+                raise ValueError(f"recipe field {name}: expected {low:g} to {high:g}, found {value}")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples are taken in pairs at all."""
+        return self.mix_prob > 0 and (self.mixup_alpha > 0 or self.cutmix_alpha > 0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the first 16 hex digits of the SHA-256 of the canonical JSON of all fields but the name."""
+        fields = {name: value for name, value in self.to_dict().items() if name != "name"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON would hold them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
+        """Return the recipe that `to_dict` described; ValueError names a field that is missing or unknown."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(fields) != known:
+            raise ValueError(f"recipe: expected the fields {sorted(known)}, differing in {sorted(known ^ set(fields))}")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
+
+    def override(self, assignments: Iterable[str]) -> "Recipe":
+        """Return the recipe with `FIELD=VALUE` assignments applied, such as `hflip=0` or `crop_scale=0.5,1`."""
+        changes: dict[str, Any] = {}
+        settable = {f.name for f in dataclasses.fields(self)} - {"name", "version", "size"}
+        for assignment in assignments:
+            name, _, text = assignment.partition("=")
+            if name not in settable:
+                raise ValueError(f"recipe field: expected one of {', '.join(sorted(settable))}; found {assignment!r}")
+            changes[name] = _parse(name, text, getattr(self, name))
+        return dataclasses.replace(self, **changes)
+
+
+def _parse(name: str, text: str, example: Any) -> Any:
+    try:
+        if isinstance(example, tuple):
+            low, high = text.split(",")
+            return (float(low), float(high))
+        if isinstance(example, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return type(example)(text)
+    except (ValueError, KeyError):
+        expected = "two numbers such as 0.5,1" if isinstance(example, tuple) else type(example).__name__
+        raise ValueError(f"recipe field {name}: expected {expected}, found {text!r}") from None
+
+
+_RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(name="deit"),
+        Recipe(name="crop", randaug_ops=0, erase_prob=0.0, mix_prob=0.0, repeats=1),
+        Recipe(name="none", random_crop=False, hflip=0.0, randaug_ops=0, erase_prob=0.0, mix_prob=0.0, repeats=1),
+    )
+}
+NAMES = tuple(_RECIPES)
+
+
+def named(name: str, *, size: int = 224, overrides: Iterable[str] = ()) -> Recipe:
+    """Return the recipe `name` at `size` pixels with `FIELD=VALUE` overrides; ValueError says what is wrong."""
+    if name not in _RECIPES:
+        raise ValueError(f"recipe: expected one of {', '.join(NAMES)}; found {name!r}")
+    return dataclasses.replace(_RECIPES[name], size=size).override(overrides)

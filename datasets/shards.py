@@ -1,0 +1,213 @@
+"""Shards: finding WebDataset tars, indexing them once, and reading an image by its place in the tar."""
+
+import hashlib
+import io
+import itertools
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import braceexpand
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .order import sample_seeds
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """One tar: its base name, its size in bytes and the SHA-256 of its bytes."""
+
+    name: str
+    nbytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """Where the samples of an ordered list of shards are: one row a shard, one column a sample, padded with zeros.
+
+    seed uint64, target int32, offset uint64 and nbytes uint32 are (shard, sample); `count` says how many are real.
+    """
+
+    urls: Sequence[str]
+    count: NDArray[np.int64]
+    seed: NDArray[np.uint64]
+    target: NDArray[np.int32]
+    offset: NDArray[np.uint64]
+    nbytes: NDArray[np.uint32]
+
+    def read(self, shard: int, sample: int) -> bytes:
+        """Return the image file of one sample; ValueError if the shard ends before it."""
+        start, length = int(self.offset[shard, sample]), int(self.nbytes[shard, sample])
+        data = read_range(self.urls[shard], start, length)
+        if len(data) != length:
+            raise ValueError(f"expected {length} bytes at {start}, found {len(data)}: the shard is shorter than it was")
+        return data
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardIndex:
+    """What one reading of a shard finds, sample by sample in the tar's order."""
+
+    shard: Shard
+    url: str
+    keys: list[str]
+    targets: list[int]
+    offsets: list[int]
+    nbytes: list[int]
+
+
+def expand(spec: str | Sequence[str]) -> list[str]:
+    """Return the shards that paths, globs, braces and fsspec URLs name, sorted by base name.
+
+    Raises ValueError if nothing matches, or if two shards have one base name (the store tells shards apart by it).
+    """
+    urls: set[str] = set()
+    for text in [spec] if isinstance(spec, str) else spec:
+        if text.startswith("pipe:") or "\n" in text:
+            raise ValueError(f"shards: expected paths, globs, braces or URLs, found {text!r}; commands are never run")
+        for pattern in braceexpand.braceexpand(text):
+            fs, path = fsspec.url_to_fs(pattern)
+            found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
+            if not found:
+                raise ValueError(f"shards: nothing found at {pattern}; check the path")
+            urls.update(fs.unstrip_protocol(p) if "://" in pattern else p for p in found)
+    ordered = sorted(urls, key=lambda url: (base_name(url), url))
+    for one, other in itertools.pairwise(ordered):
+        if base_name(one) == base_name(other):
+            raise ValueError(f"shards: expected different file names, found {one} and {other}; rename one of them")
+    return ordered
+
+
+def base_name(url: str) -> str:
+    """Return the file name of a path or URL."""
+    return PurePosixPath(url).name
+
+
+def size_of(url: str) -> int:
+    """Return the size of a shard in bytes, without reading it."""
+    fs, path = fsspec.url_to_fs(url)
+    return int(fs.size(path))
+
+
+def read_range(url: str, start: int, length: int) -> bytes:
+    """Return up to `length` bytes of a file from `start`."""
+    fs, path = fsspec.url_to_fs(url)
+    return bytes(fs.cat_file(path, start=start, end=start + length))
+
+
+def sha256_of(url: str) -> str:
+    """Return the SHA-256 of a shard's bytes, hex."""
+    fs, path = fsspec.url_to_fs(url)
+    with fs.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def index_shards(
+    urls: Sequence[str],
+    *,
+    digest: bool = True,
+    workers: int = 4,
+    progress: Callable[[Iterable[ShardIndex]], Iterable[ShardIndex]] = iter,
+) -> list[ShardIndex]:
+    """Read each shard once, `workers` at a time, and return the indexes in the order of `urls`."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return list(progress(pool.map(lambda url: index_shard(url, digest=digest), urls)))
+
+
+def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
+    """Return what is in a shard; ValueError names the shard, the key and what is wrong with it.
+
+    A sample is a run of members with one key: an image (`KEY.jpg`, `.jpeg`, `.png`, `.webp`) and its class number in
+    `KEY.cls`; other members are ignored. Without `digest` the shard's SHA-256 is left empty.
+    """
+    fs, path = fsspec.url_to_fs(url)
+    groups: dict[str, dict[str, tuple[int, int]]] = {}
+    classes: dict[str, bytes] = {}
+    try:
+        with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            previous = None
+            for member in tar:
+                key, extension = _split(member.name)
+                if not member.isfile() or extension not in (*IMAGE_EXTENSIONS, "cls"):
+                    continue
+                group = groups.setdefault(key, {})
+                kind = "cls" if extension == "cls" else "image"
+                if kind in group or (group and key != previous):
+                    raise ValueError(
+                        f"{base_name(url)}, key {key}: expected one image and one class, found the key twice"
+                    )
+                group[kind] = (member.offset_data, member.size)
+                previous = key
+                if kind == "cls":
+                    classes[key] = (tar.extractfile(member) or io.BytesIO()).read(64)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{base_name(url)}: expected a tar file, found one that can't be read: {error}") from error
+    if not groups:
+        raise ValueError(f"{base_name(url)}: expected members KEY.jpg (or .jpeg, .png, .webp) and KEY.cls, found none")
+    for key, group in groups.items():
+        if missing := {"image", "cls"} - set(group):
+            raise ValueError(f"{base_name(url)}, key {key}: expected an image and a .cls, found no {missing.pop()}")
+    keys = list(groups)
+    return ShardIndex(
+        shard=Shard(name=base_name(url), nbytes=size_of(url), sha256=sha256_of(url) if digest else ""),
+        url=url,
+        keys=keys,
+        targets=[_target(url, key, classes[key]) for key in keys],
+        offsets=[groups[key]["image"][0] for key in keys],
+        nbytes=[groups[key]["image"][1] for key in keys],
+    )
+
+
+def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:
+    """Return the samples of freshly indexed shards, with augmentation seeds drawn from `seed`."""
+    columns = max((len(index.keys) for index in indexes), default=0)
+
+    def table(rows: Iterable[Sequence[int] | NDArray[np.uint64]], dtype: type) -> NDArray[Any]:
+        padded: NDArray[Any] = np.zeros((len(indexes), columns), dtype)
+        for row, values in zip(padded, rows, strict=True):
+            row[: len(values)] = values
+        return padded
+
+    return Samples(
+        urls=[index.url for index in indexes],
+        count=np.array([len(index.keys) for index in indexes]),
+        seed=table((sample_seeds(seed, i.shard.name, len(i.keys)) for i in indexes), np.uint64),
+        target=table((i.targets for i in indexes), np.int32),
+        offset=table((i.offsets for i in indexes), np.uint64),
+        nbytes=table((i.nbytes for i in indexes), np.uint32),
+    )
+
+
+def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
+    """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
+    fs, location = fsspec.url_to_fs(path or str(PurePosixPath(urls[0]).with_name("classes.txt")))
+    if not path and not fs.exists(location):
+        return []
+    return [line.strip() for line in fs.cat_file(location).decode().splitlines() if line.strip()]
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return WebDataset's key (up to the first dot of the base name, folders kept) and extension, lower case."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return folder + slash + stem, extension.lower()
+
+
+def _target(url: str, key: str, text: bytes) -> int:
+    try:
+        target = int(text.decode("ascii").strip())
+    except ValueError:
+        target = -1
+    if not 0 <= target < 2**31:
+        raise ValueError(
+            f"{base_name(url)}, key {key}: expected a class number from 0 in its .cls, found {text[:20]!r}"
+        )
+    return target

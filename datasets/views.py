@@ -1,0 +1,139 @@
+"""The renderer: rows in, mixed views out. Both stages, evaluation and inspection make every view here."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from . import pixels
+from .ops import UInt8Image
+from .order import ALONE, Rows
+from .plans import UNMIXED, MixPlan, ViewPlan, plan_mix, plan_view
+from .recipes import Recipe
+from .shards import Samples, base_name
+
+
+class Views(NamedTuple):
+    """The views of some rows: images uint8 (n, height, width, RGB), checks int64 (n,), shares of the own view (n,)."""
+
+    images: torch.Tensor
+    check: torch.Tensor
+    lam: torch.Tensor
+
+
+class SampleError(ValueError):
+    """An image that can't be read or decoded; `shard` and `sample` say which."""
+
+    def __init__(self, shard: int, sample: int, message: str) -> None:
+        super().__init__(shard, sample, message)
+        self.shard, self.sample, self.message = shard, sample, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Renderer:
+    """Makes views of a fixed set of samples by a fixed recipe; holds no randomness and no state but two caches.
+
+    Rows of one pair that follow each other share the decoded images, and both sides of a mix share the two views.
+    """
+
+    def __init__(self, recipe: Recipe, samples: Samples) -> None:
+        self.recipe = recipe
+        self.samples = samples
+
+    def __call__(self, rows: Rows) -> Views:
+        """Return the mixed views of `rows`, in their order. Raises SampleError."""
+        size = self.recipe.size
+        images = np.empty((len(rows), size, size, 3), np.uint8)
+        check, lam = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+        image = functools.lru_cache(maxsize=2)(self.decode)
+
+        @functools.lru_cache(maxsize=2)
+        def unmixed(shard: int, sample: int, view: int) -> UInt8Image:
+            return pixels.render(self.view_plan(shard, sample, view, image(shard, sample)), image(shard, sample))
+
+        columns = (rows.shard.tolist(), rows.sample.tolist(), rows.partner.tolist(), rows.view.tolist())
+        for i, (shard, sample, partner, v) in enumerate(zip(*columns, strict=True)):
+            own, mix = unmixed(shard, sample, v), self.mix_plan(shard, sample, partner, v)
+            images[i] = own if mix is UNMIXED else pixels.mix(mix, own, unmixed(shard, partner, v))
+            check[i], lam[i] = pixels.check(images[i]), mix.lam
+        return Views(torch.from_numpy(images), torch.from_numpy(check), torch.from_numpy(lam))
+
+    def mix_plan(self, shard: int, sample: int, partner: int, view: int) -> MixPlan:
+        """Return how a sample and its partner are mixed in a view."""
+        if partner == ALONE:
+            return UNMIXED
+        seed = self.samples.seed[shard]
+        return plan_mix(self.recipe, int(seed[sample]), int(seed[partner]), view)
+
+    def view_plan(self, shard: int, sample: int, view: int, image: torch.Tensor) -> ViewPlan:
+        """Return the plan of one view of a decoded sample."""
+        _, height, width = image.shape
+        return plan_view(self.recipe, int(self.samples.seed[shard, sample]), view, height, width)
+
+    def decode(self, shard: int, sample: int) -> torch.Tensor:
+        """Return the image of one sample, (3, height, width) uint8. Raises SampleError."""
+        try:
+            return pixels.decode(self.samples.read(shard, sample))
+        except (ValueError, OSError) as error:
+            where = f"{base_name(self.samples.urls[shard])}, sample {sample}"
+            raise SampleError(shard, sample, f"{where}: {error}") from error
+
+
+class _Batches(Dataset[tuple[Rows, Views] | SampleError]):
+    """What a worker process runs: rows are the index."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def __getitem__(self, rows: Rows) -> tuple[Rows, Views] | SampleError:
+        try:
+            return rows, self._renderer(rows)
+        except SampleError as error:
+            return error  # DataLoader would wrap an exception in its traceback
+
+
+def load(
+    renderer: Renderer, batches: Iterable[Rows], *, workers: int = 0, pin_memory: bool = False
+) -> Iterator[tuple[Rows, Views]]:
+    """Yield each batch of rows with its views, in order, rendered ahead by `workers` processes (0: in this one).
+
+    A batch is rendered whole by one worker, so the number of workers changes no byte. Raises SampleError.
+    """
+    loader = DataLoader(
+        _Batches(renderer),
+        sampler=cast("Iterable[int]", batches),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        collate_fn=_as_it_is,
+    )
+    for item in loader:
+        if isinstance(item, SampleError):
+            raise item
+        yield item
+
+
+def _as_it_is(item: object) -> object:
+    return item
+
+
+def _start_worker(_: int) -> None:
+    """One thread for each worker; Ctrl-C is the main process's to handle."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def as_checks(check: torch.Tensor) -> NDArray[np.uint16]:
+    """Return checks as the store holds them."""
+    return check.numpy().astype(np.uint16)

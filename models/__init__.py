@@ -1,0 +1,1 @@
+"""Teachers and students by name; the only package that builds a model."""

@@ -1,0 +1,104 @@
+"""Teachers: any timm classifier, by name or from a folder, as a function from views to logits."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from .inputs import normalize
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Teacher:
+    """A pretrained classifier in evaluation mode, and what the store records of it."""
+
+    name: str
+    model: nn.Module
+    device: torch.device
+    digest: str
+    """SHA-256 over the names, shapes, dtypes and bytes of all weights."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: int
+    """Height and width that the model was made for; views of another size are resized to it, on the device."""
+    dtype: str
+    """`float32`, or `bfloat16` under autocast."""
+    classes: int
+    class_names: tuple[str, ...]
+
+    @torch.inference_mode()
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Return float32 logits (n, classes) for uint8 views (n, height, width, RGB), on the teacher's device."""
+        images = images.to(self.device, non_blocking=True)
+        mean, std = (torch.tensor(values, device=self.device) for values in (self.mean, self.std))
+        batch = normalize(images, mean, std)
+        if batch.shape[-1] != self.input_size:
+            size = (self.input_size, self.input_size)
+            batch = F.interpolate(batch, size, mode="bicubic", antialias=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            logits: torch.Tensor = self.model(batch.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+
+def load_teacher(name: str, *, device: torch.device, amp: bool) -> Teacher:
+    """Return the pretrained teacher `name`: a timm name, `local-dir:FOLDER`, or a folder that train-teacher wrote.
+
+    Raises ValueError if there is no such model or its weights can't be had.
+    """
+    source = f"local-dir:{name}" if Path(name).is_dir() else name
+    try:
+        model = timm.create_model(source, pretrained=True).eval().requires_grad_(False)
+    except Exception as error:  # timm and the hub raise whatever a name, a file or the network makes them
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise ValueError(f"teacher {name}: expected a timm model with pretrained weights; {reason}") from error
+    config: dict[str, Any] = model.pretrained_cfg
+    return Teacher(
+        name=name,
+        digest=weights_digest(model),
+        model=model.to(device=device, memory_format=torch.channels_last),
+        device=device,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        input_size=config["input_size"][-1],
+        dtype="bfloat16" if amp else "float32",
+        classes=model.num_classes,
+        class_names=_class_names(config, model.num_classes),
+    )
+
+
+def save_teacher(model: nn.Module, folder: Path, *, name: str, size: int, class_names: Sequence[str]) -> None:
+    """Write a trained model in timm's local-dir form: model.safetensors and then config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
+    kept = {key: config[key] for key in ("mean", "std", "interpolation", "first_conv", "classifier") if key in config}
+    pretrained = {**kept, "input_size": [3, size, size], "label_names": list(class_names) or None}
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    description = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": pretrained}
+    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return the SHA-256, hex, over the names, shapes, dtypes and bytes of a model's weights and buffers."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _class_names(config: dict[str, Any], classes: int) -> tuple[str, ...]:
+    names = config.get("label_names") or ()
+    if not names and classes == 1000:
+        from timm.data import ImageNetInfo
+
+        info = ImageNetInfo("imagenet-1k")
+        names = [info.index_to_description(index) for index in range(classes)]
+    return tuple(names) if len(names) == classes else ()

@@ -1,0 +1,1 @@
+"""Stage 2: students (and, without pretrained weights, teachers) trained from shards."""
