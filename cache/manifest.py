@@ -1,0 +1,111 @@
+"""What a store says of itself: the root attributes, their versions, and what two runs must agree on."""
+
+import dataclasses
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ..datasets.recipes import Recipe
+from ..datasets.shards import Shard
+
+FORMAT = 1
+_PIXEL_LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "pillow", "numpy", "google-crc32c")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherRecord:
+    """What is kept of a teacher; two teachers are the same if all but their names agree."""
+
+    name: str
+    sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: int
+    dtype: str
+    classes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The root attributes of a store."""
+
+    recipe: Recipe
+    teacher: TeacherRecord
+    seed: int
+    topk: int
+    shards: tuple[Shard, ...]
+    class_names: tuple[str, ...]
+    versions: dict[str, str]
+    created: str
+    teacher_top1: float | None = None
+    """Top-1 of the teacher on held-out shards, percent, where it was measured."""
+    extended: tuple[int, ...] = ()
+    """How many views there were each time more were asked for."""
+
+    @property
+    def block(self) -> int:
+        """Views in a chunk: as many whole cycles as fit into 12 views, at least one."""
+        return self.recipe.repeats * max(1, 12 // self.recipe.repeats)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as JSON would hold them."""
+        fields = dataclasses.asdict(self) | {"recipe": self.recipe.to_dict()}
+        return {"format": FORMAT, "recipe_fingerprint": self.recipe.fingerprint, **fields}
+
+    @classmethod
+    def from_dict(cls, attributes: dict[str, Any]) -> "Manifest":
+        """Return the manifest in a store's attributes; ValueError says why there is none that can be read."""
+        found = attributes.get("format")
+        if not isinstance(found, int):
+            raise ValueError("expected a store that cache-teacher wrote, found another program's Zarr group")
+        if found > FORMAT:
+            raise ValueError(f"expected format {FORMAT} or older, found {found}; install a newer distillcache")
+        fields = {k: v for k, v in attributes.items() if k not in ("format", "recipe_fingerprint")}
+        try:
+            teacher: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields["teacher"].items()}
+            structured = {
+                "recipe": Recipe.from_dict(fields["recipe"]),
+                "teacher": TeacherRecord(**teacher),
+                "shards": tuple(Shard(**shard) for shard in fields["shards"]),
+                "class_names": tuple(fields["class_names"]),
+                "extended": tuple(fields["extended"]),
+            }
+            return cls(**(fields | structured))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"expected the attributes of a format {found} store, found them damaged: {error}"
+            ) from error
+
+    def require_same(self, asked: "Manifest") -> None:
+        """Raise ValueError naming the first thing that `asked` wants otherwise than this store has it."""
+        ours, theirs = self._identity(), asked._identity()
+        for name, have in ours.items():
+            if have != theirs.get(name):
+                raise ValueError(
+                    f"{name}: the store has {have}, this run asks for {theirs.get(name)}; "
+                    "run with what the store has, or name another --cache"
+                )
+        if extra := sorted(set(theirs) - set(ours)):
+            raise ValueError(f"{extra[0]}: not in the store; run with the shards it has, or name another --cache")
+
+    def _identity(self) -> dict[str, Any]:
+        recipe = {f"recipe field {k}": v for k, v in self.recipe.to_dict().items() if k != "name"}
+        teacher = {f"teacher {k}": v for k, v in dataclasses.asdict(self.teacher).items() if k != "name"}
+        shards = {f"shard {s.name}": f"{s.nbytes} bytes, SHA-256 {s.sha256[:16]}" for s in self.shards}
+        return {"seed": self.seed, "topk": self.topk, **recipe, **teacher, **shards}
+
+    def drifted(self) -> list[str]:
+        """Return the pixel libraries whose versions differ from the store's, as lines of text."""
+        here = library_versions()
+        return [f"{name} {was}, here {here.get(name)}" for name, was in self.versions.items() if here.get(name) != was]
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed version of every library that touches a pixel."""
+    found = {}
+    for name in _PIXEL_LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,285 @@
+"""The Zarr store: its arrays, their chunks and the order in which they are written. Only this file imports zarr."""
+
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from ..datasets.order import Order
+from ..datasets.shards import Samples, ShardIndex, base_name, size_of
+from .manifest import Manifest
+
+_COMPRESSION = ZstdCodec(level=3, checksum=True)
+_SHARDS_IN_A_CHUNK = 64  # of the per-sample arrays: about half a megabyte of seeds for ImageNet's shards
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probes:
+    """A few whole views and what the teacher said of them, so that a replay can say how far it drifted.
+
+    views uint8 (probe, height, width, 3); logits float32 (probe, class); at int32 (probe, 3): shard, sample, view.
+    """
+
+    views: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    at: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """What is committed at once: some views (whole cycles of one block) of one shard."""
+
+    shard: int
+    block: int
+    views: range
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """What the teacher said of a unit or a cycle: label and check are (view, [shard,] sample); top-k adds an axis."""
+
+    label: NDArray[np.unsignedinteger[Any]]
+    check: NDArray[np.uint16]
+    topk_index: NDArray[np.uint16] | None = None
+    topk_logit: NDArray[np.float16] | None = None
+
+
+class Store:
+    """One store on a local file system, open for reading and for filling."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a store; ValueError if there is none, or none that this version reads."""
+        self.path = path
+        try:
+            self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise ValueError(f"{path}: expected a store that cache-teacher wrote, found none") from error
+        try:
+            self.manifest = Manifest.from_dict(dict(self._group.attrs))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Return whether something is at `path`."""
+        return path.exists()
+
+    @classmethod
+    def create(
+        cls, path: Path, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
+    ) -> "Store":
+        """Write an empty store beside `path` and move it there; if another process was first, open that one."""
+        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            group = zarr.create_group(unfinished, zarr_format=3, attributes=manifest.to_dict())
+            _create_arrays(group, manifest, indexes, samples, probes)
+            unfinished.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(path)
+
+    @property
+    def views(self) -> int:
+        """How many views were asked for."""
+        return int(self._array("label").shape[0])
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many samples each shard has."""
+        return cast(NDArray[np.int64], self._read("samples").astype(np.int64))
+
+    @property
+    def missing(self) -> int:
+        """The label that stands for `not cached`."""
+        return int(self._array("label").fill_value)
+
+    @property
+    def by_view(self) -> list[str]:
+        """The arrays that a unit writes, in the order in which it writes them: the label commits."""
+        return ["check", *(["topk_index", "topk_logit"] if self.manifest.topk else []), "label"]
+
+    def extend(self, views: int) -> None:
+        """Make room for `views` views in all; nothing that is there changes."""
+        if views <= self.views:
+            return
+        grown = replace(self.manifest, extended=(*self.manifest.extended, self.views))
+        self._group.attrs.update(grown.to_dict())
+        self.manifest = grown
+        for name in self.by_view:
+            array = self._array(name)
+            array.resize((views, *array.shape[1:]))
+
+    def record_teacher_top1(self, percent: float) -> None:
+        """Keep the teacher's measured top-1 on held-out shards."""
+        self.manifest = replace(self.manifest, teacher_top1=percent)
+        self._group.attrs.update(self.manifest.to_dict())
+
+    def order(self, window: int = 0) -> Order:
+        """Return the order of pairs and epochs that this store fixes."""
+        names = [shard.name for shard in self.manifest.shards]
+        return Order(
+            seed=self.manifest.seed,
+            shards=names,
+            samples=self.counts.tolist(),
+            recipe=self.manifest.recipe,
+            window=window,
+        )
+
+    def samples(self, urls: Sequence[str]) -> Samples:
+        """Return the stored samples, to be read from `urls`; ValueError if those are not the store's shards."""
+        found = {base_name(url): url for url in urls}
+        for shard in self.manifest.shards:
+            if shard.name not in found:
+                raise ValueError(f"shards: the store was made from {shard.name}, which --shards does not name")
+            if (size := size_of(found[shard.name])) != shard.nbytes:
+                raise ValueError(f"shard {shard.name}: expected {shard.nbytes} bytes, found {size}; it was changed")
+        if extra := sorted(set(found) - {shard.name for shard in self.manifest.shards}):
+            raise ValueError(f"shards: {extra[0]} is not in the store; name only the shards it was made from")
+        arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}
+        return Samples(urls=[found[shard.name] for shard in self.manifest.shards], count=self.counts, **arrays)
+
+    def units(self) -> Iterable[Unit]:
+        """Yield what is still to do, block by block, so that the first epochs are complete first."""
+        for block in range(-(-self.views // self.manifest.block)):
+            for shard in range(len(self.manifest.shards)):
+                if missing := self.missing_views(block, shard):
+                    yield Unit(shard=shard, block=block, views=missing)
+
+    def missing_views(self, block: int, shard: int) -> range:
+        """Return the views of a block of a shard that have no labels yet."""
+        first, last = block * self.manifest.block, min((block + 1) * self.manifest.block, self.views)
+        if not (self.path / "label" / "c" / str(block) / str(shard) / "0").exists():
+            return range(first, last)
+        if all(views // self.manifest.block != block for views in self.manifest.extended):
+            return range(last, last)  # present means done, but in a block in which the store once ended
+        label = self._array("label")[first:last, shard, 0]
+        done = int(np.count_nonzero(np.asarray(label) != self.missing))
+        return range(first + done, last)
+
+    def write(self, unit: Unit, labels: Labels) -> None:
+        """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
+        first = unit.block * self.manifest.block
+        for name in self.by_view:
+            new = getattr(labels, name)
+            array = self._array(name)
+            chunk = np.full((unit.views.stop - first, *array.shape[2:]), array.fill_value, array.dtype)
+            if unit.views.start > first:
+                chunk[: unit.views.start - first] = array[first : unit.views.start, unit.shard]
+            chunk[unit.views.start - first :, : new.shape[1]] = new
+            array[first : unit.views.stop, unit.shard] = chunk
+
+    def cycle(self, cycle: int) -> Labels:
+        """Return label and check of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
+        repeats = self.manifest.recipe.repeats
+        labels = self.read(range(cycle * repeats, (cycle + 1) * repeats))
+        real = np.arange(labels.label.shape[2]) < self.counts[:, None]
+        if (absent := (labels.label == self.missing) & real).any():
+            view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
+            name, view = self.manifest.shards[shard].name, view + cycle * repeats
+            raise ValueError(f"{self.path}: shard {name} has no labels for view {view}; run cache-teacher again first")
+        return labels
+
+    def read(self, views: range, shard: int | None = None) -> Labels:
+        """Return what is cached of `views`, of one shard (view, sample, ...) or of all (view, shard, sample, ...)."""
+        index = (slice(views.start, views.stop), slice(None) if shard is None else shard)
+        return Labels(**{name: self._read(name, index) for name in self.by_view})
+
+    def keys(self, shard: int) -> list[str]:
+        """Return the keys of a shard's samples."""
+        return [str(key) for key in self._read("key", shard)[: self.counts[shard]]]
+
+    def seeds(self, shard: int) -> NDArray[np.uint64]:
+        """Return the augmentation seeds of a shard's samples."""
+        return cast(NDArray[np.uint64], self._read("seed", shard))
+
+    def targets(self) -> NDArray[np.int32]:
+        """Return the ground truth (shard, sample)."""
+        return cast(NDArray[np.int32], self._read("target"))
+
+    def where(self, shard: int, sample: int) -> str:
+        """Return how to name a sample to a user."""
+        return f"shard {self.manifest.shards[shard].name}, key {self.keys(shard)[sample]}"
+
+    def probes(self) -> Probes:
+        """Return the probe views and what the teacher said of them."""
+        return Probes(views=self._read("probe_views"), logits=self._read("probe_logits"), at=self._read("probe_at"))
+
+    def nbytes(self) -> dict[str, int]:
+        """Return the bytes on disk of each array, compressed."""
+        return {
+            array.name: sum(f.stat().st_size for f in array.rglob("*") if f.is_file())
+            for array in sorted(self.path.iterdir())
+            if array.is_dir()
+        }
+
+    def _array(self, name: str) -> "zarr.Array[Any]":
+        return cast("zarr.Array[Any]", self._group[name])
+
+    def _read(self, name: str, index: Any = slice(None)) -> Any:
+        try:
+            return np.asarray(self._array(name)[index])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{self.path}: array {name} is missing or damaged: {error}") from error
+
+
+def _create_arrays(
+    group: zarr.Group, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
+) -> None:
+    shards, columns = samples.seed.shape
+    label = np.uint16 if manifest.teacher.classes < 2**16 - 1 else np.uint32
+    by_view: dict[str, tuple[Any, int, tuple[str, ...]]] = {
+        "label": (label, int(np.iinfo(label).max), ()),
+        "check": (np.uint16, 0, ()),
+    }
+    if manifest.topk:
+        by_view |= {"topk_index": (label, 0, ("k",)), "topk_logit": (np.float16, 0, ("k",))}
+    for name, (dtype, fill, more) in by_view.items():
+        depth = (manifest.topk,) * len(more)
+        group.create_array(
+            name,
+            shape=(0, shards, columns, *depth),
+            chunks=(manifest.block, 1, columns, *depth),
+            dtype=dtype,
+            fill_value=fill,
+            compressors=_COMPRESSION,
+            dimension_names=("view", "shard", "sample", *more),
+        )
+    keys = np.full((shards, columns), "", dtype=object)
+    for row, index in zip(keys, indexes, strict=True):
+        row[: len(index.keys)] = index.keys
+    by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")} | {"key": keys}
+    for name, values in by_sample.items():
+        _put(group, name, values, ("shard", "sample"), chunks=(min(shards, _SHARDS_IN_A_CHUNK), columns))
+    _put(group, "samples", samples.count.astype(np.uint32), ("shard",))
+    _put(group, "probe_views", probes.views, ("probe", "height", "width", "rgb"))
+    _put(group, "probe_logits", probes.logits, ("probe", "class"))
+    _put(group, "probe_at", probes.at, ("probe", "place"))
+
+
+def _put(
+    group: zarr.Group, name: str, values: Any, dims: tuple[str, ...], chunks: tuple[int, ...] | None = None
+) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=chunks or values.shape,
+            dtype=str if values.dtype == object else values.dtype,
+            compressors=_COMPRESSION,
+            dimension_names=dims,
+        )
+        array[...] = values

@@ -1,0 +1,25 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
+    """Write `path` through a temporary name beside it, synced and then renamed; nothing is left if writing fails."""
+    unfinished = path.with_name(path.name + ".partial")
+    try:
+        with unfinished.open("wb") as file:
+            write_to(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    unfinished.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file in the same way."""
+    write(path, lambda file: file.write(text.encode()))

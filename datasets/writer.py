@@ -1,0 +1,123 @@
+"""Making shards: a folder of class folders, or scikit-learn's digits, as tars whose bytes are the same every time."""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from . import atomic
+from .philox import Stream, permutation
+from .shards import IMAGE_EXTENSIONS
+
+FORMAT = 1
+_HELD_OUT = 5  # of the digits, every fifth after shuffling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One image to be packed: its class, its extension and how to get its bytes."""
+
+    key: str
+    target: int
+    extension: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packing:
+    """What decides the bytes of all shards; kept beside them as shards.json, so that a second run can go on."""
+
+    source: str
+    seed: int
+    per_shard: int
+    samples: dict[str, int]
+
+
+def make_shards(
+    source: str,
+    out: Path,
+    *,
+    per_shard: int = 1000,
+    seed: int = 0,
+    progress: Callable[[Sequence[Sequence[Entry]]], Iterable[Sequence[Entry]]] = iter,
+) -> dict[str, int]:
+    """Write `SPLIT-NNNNNN.tar`s, classes.txt and shards.json into `out`; return the number of samples of each split.
+
+    `source` is a folder of class folders (one split, `train`; classes are numbered in the order of their names) or
+    `digits` (`train` and `val`). Shards that are there already are kept; each is written whole or not at all. Raises
+    ValueError if there are no images, or `out` holds shards that were packed otherwise.
+    """
+    splits, classes = _digits() if source == "digits" else _class_folders(Path(source))
+    packing = Packing(
+        source=Path(source).name, seed=seed, per_shard=per_shard, samples={k: len(v) for k, v in splits.items()}
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "shards.json"
+    wanted = {"format": FORMAT, **asdict(packing)}
+    if note.exists() and (found := json.loads(note.read_text())) != wanted:
+        raise ValueError(f"{out}: expected no shards, or those of {wanted}; found {found}; name another folder")
+    atomic.write_text(note, json.dumps(wanted, indent=2) + "\n")
+    atomic.write_text(out / "classes.txt", "".join(f"{name}\n" for name in classes))
+    shards: list[tuple[Path, Sequence[Entry]]] = []
+    for split, entries in splits.items():
+        shuffled = [entries[i] for i in permutation(seed, Stream.SEED, (0, 0, 0), len(entries))]
+        for number, start in enumerate(range(0, len(shuffled), per_shard)):
+            shards.append((out / f"{split}-{number:06d}.tar", shuffled[start : start + per_shard]))
+    todo = [(path, entries) for path, entries in shards if not path.exists()]
+    for (path, _), packed in zip(todo, progress([entries for _, entries in todo]), strict=True):
+        atomic.write(path, partial(_pack, packed))
+    return packing.samples
+
+
+def _pack(entries: Sequence[Entry], file: BinaryIO) -> None:
+    import webdataset
+
+    with webdataset.TarWriter(file, mtime=0.0, encoder=False) as tar:
+        for entry in entries:
+            tar.write({"__key__": entry.key, entry.extension: entry.read(), "cls": str(entry.target).encode()})
+
+
+def _class_folders(folder: Path) -> tuple[dict[str, list[Entry]], list[str]]:
+    if not folder.is_dir():
+        raise ValueError(f"source: expected `digits` or a folder of class folders, found none at {folder}")
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    entries = [
+        Entry(key=f"{name}/{path.stem}".replace(".", "_"), target=target, extension=extension, read=path.read_bytes)
+        for target, name in enumerate(classes)
+        for path in sorted((folder / name).iterdir())
+        if (extension := path.suffix[1:].lower()) in IMAGE_EXTENSIONS
+    ]
+    if not entries:
+        raise ValueError(f"source: expected images in folders of classes in {folder}, found none")
+    return {"train": entries}, classes
+
+
+def _digits() -> tuple[dict[str, list[Entry]], list[str]]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ValueError("digits: scikit-learn is not installed; run: pip install 'distillcache[digits]'") from error
+    digits = load_digits()
+    entries = [
+        Entry(key=f"{i:04d}", target=int(target), extension="png", read=lambda image=image: _png(image))  # type: ignore[misc]
+        for i, (image, target) in enumerate(zip(digits.images, digits.target, strict=True))
+    ]
+    mixed = [entries[i] for i in permutation(0, Stream.SEED, (1, 0, 0), len(entries))]
+    held_out = mixed[::_HELD_OUT]
+    kept = [entry for i, entry in enumerate(mixed) if i % _HELD_OUT]
+    return {"train": kept, "val": held_out}, [str(name) for name in digits.target_names]
+
+
+def _png(digit: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> bytes:
+    """Encode 8 x 8 counts of 0 to 16 as a grey PNG of 32 x 32."""
+    from PIL import Image
+
+    image = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
+    buffer = io.BytesIO()
+    image.resize((32, 32), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,44 @@
+"""Bars for long work: tqdm on a terminal, plain lines in a log; rate and time left in both."""
+
+import sys
+from typing import IO, cast
+
+from tqdm import tqdm
+
+
+class _Lines:
+    """A log file's view of a tqdm bar: each refresh is a line of its own."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            self._file.write(line + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+class Bar(tqdm):  # type: ignore[misc]
+    """A tqdm bar that can start in the middle without counting that as speed."""
+
+    def start_at(self, n: int) -> None:
+        """Show `n` as done before this run."""
+        self.n = self.initial = self.last_print_n = n
+        self.refresh()
+
+
+def bar(what: str, total: int, unit: str) -> Bar:
+    """Return a bar on standard error that counts `unit`s up to `total`; closed by its with statement."""
+    terminal = sys.stderr.isatty()
+    plain = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
+    return Bar(
+        total=total,
+        desc=what,
+        unit=f" {unit}",
+        file=sys.stderr if terminal else cast(IO[str], _Lines(sys.stderr)),
+        mininterval=0.1 if terminal else 15,
+        dynamic_ncols=terminal,
+        bar_format=None if terminal else plain,
+    )

@@ -1,0 +1,90 @@
+"""What a training run is told, in one frozen place."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Distill = Literal["hard", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """A run's hyperparameters; defaults are DeiT's (Touvron et al. 2021, table 9)."""
+
+    model: str
+    model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: str
+    """Fingerprint of what is trained on: store or shards, recipe, seed."""
+    distill: Distill = "hard"
+    epochs: int = 300
+    batch_size: int = 1024
+    """Images a step over all processes."""
+    lr: float = 5e-4
+    """Learning rate at batch size 512; the run's is in proportion to its batch size."""
+    min_lr: float = 1e-5
+    warmup_lr: float = 1e-6
+    warmup_epochs: int = 5
+    weight_decay: float = 0.05
+    smoothing: float = 0.1
+    drop_path: float = 0.1
+    seed: int = 0
+    window: int = 0
+    """Shards within which an epoch is shuffled; 0: all."""
+    reuse_views: bool = False
+    """Whether epochs beyond the cached views start over with them."""
+    crop_pct: float = 0.875
+    """Side of the centre crop that is evaluated, as a share of the image's shorter side."""
+    amp: bool = False
+    """bfloat16 autocast."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for the first field that is out of its range."""
+        ranges: dict[str, tuple[float, float]] = {
+            "epochs": (1, 1e6),
+            "batch_size": (2, 1e6),
+            "lr": (0, 1e3),
+            "min_lr": (0, 1e3),
+            "warmup_lr": (0, 1e3),
+            "warmup_epochs": (0, 1e6),
+            "weight_decay": (0, 1e3),
+            "smoothing": (0, 0.99),
+            "drop_path": (0, 0.99),
+            "window": (0, 1e9),
+            "crop_pct": (0.05, 1),
+        }
+        for name, (low, high) in ranges.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ValueError(f"{name.replace('_', '-')}: expected {low:g} to {high:g}, found {value}")
+
+    @property
+    def scaled_lr(self) -> float:
+        """Peak learning rate of this run."""
+        return self.lr * self.batch_size / 512
+
+    def require_same(self, other: dict[str, Any], where: str) -> None:
+        """Raise ValueError naming the first field in which a saved run differs from this one."""
+        for name, value in dataclasses.asdict(self).items():
+            if other.get(name) != value:
+                raise ValueError(
+                    f"{name.replace('_', '-')}: the run in {where} has {other.get(name)}, this one asks for {value}; "
+                    "run with the same, or name another --out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a run computes, where it leaves its files and whom it tells; nothing here changes its result."""
+
+    device: torch.device
+    workers: int
+    out: Path
+    report: Callable[[int], None] = lambda images: None
+    """Told how many images were trained on."""
+    start_at: Callable[[int], None] = lambda images: None
+    """Told how many images earlier runs were trained on."""
+    log: Callable[[str], None] = print
+    """Given one line an epoch."""

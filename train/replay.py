@@ -1,0 +1,129 @@
+"""Replay: the batches of a run, epoch after epoch, each view rendered again and checked against the store."""
+
+from collections import deque
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..cache.store import Labels, Store
+from ..datasets.order import Order, Rows
+from ..datasets.shards import Samples
+from ..datasets.views import Renderer, SampleError, Views, load
+
+
+class ReplayError(RuntimeError):
+    """A view that is not the one that the teacher saw: a failed check."""
+
+    exit_code = 1
+
+
+class Batch(NamedTuple):
+    """One step's slice of the global batch; tensors are on the CPU.
+
+    images uint8 (n, height, width, RGB), target and partner int64 (n,), lam float32 (n,), label int64 (n,) or None.
+    """
+
+    images: torch.Tensor
+    target: torch.Tensor
+    partner: torch.Tensor
+    lam: torch.Tensor
+    label: torch.Tensor | None
+
+
+class Replay:
+    """The views of `samples` in training order: with a store, its labels too; without, fresh views for a teacher."""
+
+    def __init__(
+        self,
+        order: Order,
+        samples: Samples,
+        store: Store | None,
+        *,
+        batch_size: int,
+        workers: int,
+        reuse_views: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size % world:
+            raise ValueError(f"batch-size: expected a multiple of {world} processes, found {batch_size}")
+        self._order, self._samples, self._store = order, samples, store
+        self._batch_size, self._workers, self._reuse = batch_size, workers, reuse_views
+        self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+        self._rows = lru_cache(maxsize=2)(order.epoch)
+        self._labels = lru_cache(maxsize=1)(self._read_labels)
+
+    def require_views(self, epochs: int) -> None:
+        """Raise ValueError if the store has too few views for `epochs`, or an epoch has not even one batch."""
+        if not self._steps(0):
+            raise ValueError(
+                f"batch-size: expected at most an epoch's {len(self._rows(0))} views, found {self._batch_size}"
+            )
+        if self._store and not self._reuse and epochs > self._store.views:
+            raise ValueError(
+                f"epochs: {epochs} epochs need {epochs} views, the store has {self._store.views}; "
+                f"run cache-teacher --views {epochs}, or train with --reuse-views"
+            )
+
+    def steps(self, epoch: int) -> int:
+        """Return how many whole global batches an epoch has; what is left over is dropped, as DeiT's loader does."""
+        return self._steps(self._stored(epoch))
+
+    def batches(self, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
+        """Yield every batch from `step` of `epoch` to the end of the last epoch; ReplayError at the first bad view."""
+        cycles: deque[int] = deque()
+
+        def rows() -> Iterator[Rows]:
+            for e in range(epoch, epochs):
+                stored = self._stored(e)
+                for s in range(step if e == epoch else 0, self._steps(stored)):
+                    cycles.append(stored // self._order.repeats)
+                    yield self._rows(stored)[s * self._batch_size : (s + 1) * self._batch_size][self._slice]
+
+        renderer = Renderer(self._order.recipe, self._samples)
+        try:
+            for batch, views in load(renderer, rows(), workers=self._workers, pin_memory=torch.cuda.is_available()):
+                yield self._batch(batch, views, cycles.popleft())
+        except SampleError as error:
+            where = f"{self._store.where(error.shard, error.sample)}: " if self._store else ""
+            raise ValueError(f"{where}{error}") from error
+
+    def _stored(self, epoch: int) -> int:
+        """Return which epoch of the store is replayed in `epoch` of the run."""
+        if not self._store or not self._reuse:
+            return epoch
+        return epoch % self._store.views
+
+    def _steps(self, stored: int) -> int:
+        return len(self._rows(stored)) // self._batch_size
+
+    def _read_labels(self, cycle: int) -> Labels:
+        assert self._store
+        return self._store.cycle(cycle)
+
+    def _batch(self, rows: Rows, views: Views, cycle: int) -> Batch:
+        target = self._samples.target[rows.shard, rows.sample]
+        alone = rows.partner < 0
+        partner = np.where(alone, target, self._samples.target[rows.shard, rows.partner])
+        label = None
+        if self._store:
+            labels, place = self._labels(cycle), (rows.view - cycle * self._order.repeats, rows.shard, rows.sample)
+            if (wrong := labels.check[place] != views.check.numpy()).any():
+                self._refuse(rows[np.flatnonzero(wrong)[:1]])
+            label = _int64(labels.label[place])
+        return Batch(views.images, _int64(target), _int64(partner), views.lam, label)
+
+    def _refuse(self, row: Rows) -> None:
+        assert self._store
+        where = self._store.where(int(row.shard[0]), int(row.sample[0]))
+        drift = self._store.manifest.drifted()
+        cause = f"these libraries differ from the store's: {', '.join(drift)}" if drift else "the shard was changed"
+        raise ReplayError(f"{where}, view {row.view[0]}: not the image that the teacher saw; {cause}")
+
+
+def _int64(values: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.int64))

@@ -1,0 +1,80 @@
+"""Stage 2: train a student from shards and store, without any teacher."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..cache.inspect import info
+from ..cache.store import Store
+from ..datasets import atomic
+from ..datasets.shards import Samples
+from . import checkpoint
+from .config import Config, Place
+from .loop import Run, train
+from .replay import Replay
+
+
+def fingerprint(store: Store) -> str:
+    """Return 16 hex digits that identify a store's views and labels: recipe, teacher, seed and shards."""
+    manifest = store.manifest
+    parts = [manifest.recipe.fingerprint, manifest.teacher.sha256, str(manifest.seed)]
+    parts += [shard.sha256 for shard in manifest.shards]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def table(summary: dict[str, Any], store: Store, shards: Sequence[str], out: Path) -> str:
+    """Return the short table that a finished run ends with."""
+    manifest, facts = store.manifest, info(store)
+    top1 = {head: summary.get(f"top1_{head}") for head in ("class", "distill", "both")}
+    rows = [
+        ("teacher top-1", _percent(manifest.teacher_top1)),
+        *((f"student top-1, {head} head{'s' * (head == 'both')}", _percent(v)) for head, v in top1.items()),
+        ("store", f"{facts['bytes']:,} bytes, {facts['bytes_per_view']} bytes a view ({facts['labels']:,} views)"),
+        ("shards", " ".join(shards)),
+        ("cache", str(store.path)),
+        ("student", f"{out / 'student.safetensors'}"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _percent(value: float | None) -> str:
+    return "not measured (--val-shards)" if value is None else f"{value:.2f}%"
+
+
+def train_student(
+    student: nn.Module, store: Store, samples: Samples, held_out: Samples | None, config: Config, place: Place
+) -> dict[str, Any]:
+    """Train `student` from `store`, leave student.safetensors and summary.json, and return the summary.
+
+    See `loop.Run` for what a student is and `loop.train` for the other files and for what is raised.
+    """
+    if config.distill == "hard" and student.heads != ("class", "distill"):
+        raise ValueError(f"model {config.model}: expected a distillation token (*_distilled_*), or --distill none")
+    replay = Replay(
+        store.order(config.window),
+        samples,
+        store,
+        batch_size=config.batch_size,
+        workers=place.workers,
+        reuse_views=config.reuse_views,
+    )
+    history = train(
+        Run(
+            student=student,
+            classes=store.manifest.teacher.classes,
+            replay=replay,
+            config=config,
+            place=place,
+            held_out=held_out,
+            size=store.manifest.recipe.size,
+        )
+    )
+    checkpoint.save_weights(place.out / "student.safetensors", student.model)  # type: ignore[arg-type]
+    summary = {"format": 1, "model": config.model, **history[-1]}
+    atomic.write_text(place.out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
