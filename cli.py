@@ -1,81 +1,36 @@
-"""The command line: parse, wire, and turn errors into one line. What is imported here late keeps `--help` fast."""
+"""The command line: parse, wire, print. What is imported late keeps `--help` fast."""
 
-import json
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from . import __version__
+from .cli_inspect import inspect
+from .commands import (
+    Commands,
+    cache_option,
+    device_option,
+    recipe_option,
+    shards_option,
+    val_shards_option,
+    with_options,
+    workers_option,
+)
 from .progress import bar
 
 if TYPE_CHECKING:
     from .datasets.shards import ShardIndex
 
 
-class _Commands(click.Group):
-    """A group whose errors are one line: exit code 2 for bad input, 1 for a failed check, 128 + N after signal N."""
-
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        kwargs["standalone_mode"] = False
-        try:
-            sys.exit(super().main(*args, **kwargs) or 0)
-        except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else "distillcache"
-            _fail(f"{error.format_message()} See {command} --help.", 2)
-        except click.ClickException as error:
-            _fail(error.format_message(), 2)
-        except (click.Abort, KeyboardInterrupt):
-            _fail("stopped; run the same command again to go on", 130)
-        except (ValueError, OSError) as error:
-            if os.environ.get("DISTILLCACHE_TRACEBACK"):
-                raise
-            _fail(str(error), 2)
-        except RuntimeError as error:
-            if not hasattr(error, "exit_code"):
-                raise
-            _fail(str(error), error.exit_code)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo("distillcache: " + " ".join(message.split()), err=True)
-    sys.exit(code)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def main() -> None:
     """Run the teacher once; train any number of students from what it said."""
 
 
-_shards = click.option(
-    "--shards", multiple=True, required=True, help="Paths, globs, braces or URLs of WebDataset tars."
-)
-_val_shards = click.option("--val-shards", multiple=True, help="Held-out shards, to measure top-1 on.")
-_workers = click.option("--workers", type=click.IntRange(0), default=os.cpu_count, help="Processes that render views.")
-_device = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_cache = click.option("--cache", type=click.Path(path_type=Path), required=True, help="The Zarr store.")
-_recipe = (
-    click.option("--recipe", help="deit, crop or none.  [default: deit, or the store's]"),
-    click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe."),
-    click.option("--image-size", type=int, help="Height and width of a view.  [default: 224, or the store's]"),
-)
-_store_argument = click.argument("cache", type=click.Path(path_type=Path))
-
-
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+main.add_command(inspect)
 
 
 @main.command("make-shards")
@@ -122,14 +77,14 @@ def _held_out(shards: Sequence[str], workers: int) -> Any:
 
 
 @main.command("cache-teacher")
-@_options(_shards, _cache, *_recipe)
+@with_options(shards_option, cache_option, *recipe_option)
 @click.option("--teacher", required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote.")
 @click.option("--views", type=click.IntRange(1), help="Views to cache of each sample.  [default: 300, or the store's]")
 @click.option("--topk", type=click.IntRange(0), help="Largest logits to keep, besides the label.  [default: 0]")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all augmentation.  [default: 0, or the store's]")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU, or as the store has it]")
-@_options(_val_shards, _workers, _device)
+@with_options(val_shards_option, workers_option, device_option)
 def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
@@ -140,6 +95,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
              --teacher regnety_160.deit_in1k --views 300
     """
     from .cache import fill
+    from .cache.inspect import info_text
     from .cache.store import Store
     from .datasets.shards import class_names, expand
     from .models.inputs import find_device
@@ -176,18 +132,18 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
             report=shown.update,
             start_at=shown.start_at,
         )
-    click.echo(_info_text(cache))
+    click.echo(info_text(store))
 
 
 @main.command("train-teacher")
-@_options(_shards, *_recipe)
+@with_options(shards_option, *recipe_option)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the teacher.")
 @click.option("--model", required=True, help="A timm name, such as regnety_002.")
 @click.option("--epochs", type=int, default=30, show_default=True)
 @click.option("--batch-size", type=int, default=128, show_default=True)
 @click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate at batch size 512.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@_options(_val_shards, _workers, _device)
+@with_options(val_shards_option, workers_option, device_option)
 def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) -> None:
     """Train a teacher from scratch, for those without pretrained weights.
 
@@ -237,7 +193,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
 
 
 @main.command("train-student")
-@_options(_shards, _cache)
+@with_options(shards_option, cache_option)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the student.")
 @click.option("--model", default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
 @click.option(
@@ -257,7 +213,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
 @click.option("--reuse-views", is_flag=True, help="Allow more epochs than cached views.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU]")
-@_options(_val_shards, _workers, _device)
+@with_options(val_shards_option, workers_option, device_option)
 def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any) -> None:
     """Stage 2: train a DeiT student from shards and store, without the teacher. Run again, it resumes.
 
@@ -289,68 +245,6 @@ def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any)
         )
         summary = training.train_student(student.to(device), store, samples, held_out, config, place)
     click.echo(training.table(summary, store, shards, out))
-
-
-@main.group()
-def inspect() -> None:
-    """Look into a store."""
-
-
-@inspect.command("info")
-@_options(_store_argument, _json)
-def inspect_info(cache: Path, as_json: bool) -> None:
-    """Say what the store is, how full, and how large.
-
-    \b
-    Example: distillcache inspect info regnety.zarr
-    """
-    from .cache.inspect import info
-    from .cache.store import Store
-
-    click.echo(json.dumps(info(Store(cache)), indent=2) if as_json else _info_text(cache))
-
-
-def _info_text(cache: Path) -> str:
-    from .cache.inspect import info_text
-    from .cache.store import Store
-
-    return info_text(Store(cache))
-
-
-@inspect.command("label")
-@_options(_store_argument, click.argument("key"), _json)
-def inspect_label(cache: Path, key: str, as_json: bool) -> None:
-    """Print what the teacher said of each view of the sample KEY.
-
-    \b
-    Example: distillcache inspect label regnety.zarr n01440764_10026
-    """
-    from dataclasses import asdict
-
-    from .cache.inspect import label, label_text
-    from .cache.store import Store
-
-    found = label(Store(cache), key)
-    click.echo(json.dumps(asdict(found), indent=2) if as_json else label_text(found))
-
-
-@inspect.command("show")
-@_options(_store_argument, click.argument("keys", nargs=-1, required=True), _shards)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("grid.png"), show_default=True, help="A PNG file.")
-@click.option("--views", type=click.IntRange(1), default=8, show_default=True, help="Views of each sample.")
-def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: Path, views: int) -> None:
-    """Draw the samples KEYS and their views, as the teacher saw them, into one picture.
-
-    \b
-    Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
-    """
-    from .cache.inspect import show
-    from .cache.store import Store
-    from .datasets.shards import expand
-
-    store = Store(cache)
-    show(store, keys, store.samples(expand(shards)), views).save(out, "PNG")
-    click.echo(f"{len(keys)} samples in {out}")
 
 
 if __name__ == "__main__":

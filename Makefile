@@ -1,0 +1,84 @@
+# Two stages: `make cache-teacher`, then `make train-student`. Alone they run on scikit-learn's handwritten digits;
+# with SHARDS set they run on your data. Every target sets up what it needs; every one goes on where it was.
+
+PYTHON ?= python3
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+DEVICE ?= auto
+RECIPE ?= deit
+MODEL ?= deit_tiny_distilled_patch16_224
+DISTILL ?= hard
+
+BIN := .venv/bin
+RUN := $(BIN)/distillcache
+
+ifdef SHARDS
+CACHE ?= cache.zarr
+OUT ?= runs/$(MODEL)
+TEACHER ?= regnety_160.deit_in1k
+IMAGE_SIZE ?= 224
+VIEWS ?= 300
+EPOCHS ?= $(VIEWS)
+BATCH_SIZE ?= 1024
+TEACHER_BATCH_SIZE ?= 256
+LR ?= 5e-4
+else
+# The embedded default: 1,437 digits of 32 x 32 to train on, 360 held out, a RegNetY and a small DeiT from scratch.
+DIGITS := runs/digits
+SHARDS := $(DIGITS)/shards/train-*.tar
+VAL_SHARDS := $(DIGITS)/shards/val-*.tar
+CACHE ?= $(DIGITS)/teacher.zarr
+OUT ?= $(DIGITS)/student
+TEACHER ?= $(DIGITS)/teacher
+IMAGE_SIZE ?= 32
+VIEWS ?= 42
+EPOCHS ?= $(VIEWS)
+BATCH_SIZE ?= 32
+TEACHER_BATCH_SIZE ?= 256
+LR ?= 1.6e-2
+# A mirrored digit is another sign, and 42 short epochs are too few for all that ImageNet's 300 can bear.
+SET ?= hflip=0 crop_scale=0.7,1 randaug_ops=0 erase_prob=0 mix_prob=0.5
+MODEL_KWARGS ?= img_size=32 patch_size=4 embed_dim=96 depth=6 num_heads=3
+STUDENT_FLAGS ?= --drop-path 0 --crop-pct 1
+NEEDS_TEACHER := $(DIGITS)/teacher/config.json
+NEEDS_CACHE := cache-teacher
+endif
+
+.PHONY: setup cache-teacher train-student digits-shards test lint clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+cache-teacher: setup $(NEEDS_TEACHER)
+	$(RUN) cache-teacher --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
+	  --teacher '$(TEACHER)' --recipe $(RECIPE) $(SET:%=--set %) --image-size $(IMAGE_SIZE) --views $(VIEWS) \
+	  --batch-size $(TEACHER_BATCH_SIZE) --workers $(WORKERS) --device $(DEVICE) $(CACHE_FLAGS)
+
+train-student: setup $(NEEDS_CACHE)
+	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
+	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) --distill $(DISTILL) --epochs $(EPOCHS) \
+	  --batch-size $(BATCH_SIZE) --lr $(LR) --workers $(WORKERS) --device $(DEVICE) $(STUDENT_FLAGS)
+
+digits-shards: setup
+	$(RUN) make-shards digits $(DIGITS)/shards
+
+$(DIGITS)/teacher/config.json: | digits-shards
+	$(RUN) train-teacher --shards '$(SHARDS)' --val-shards '$(VAL_SHARDS)' --out $(@D) --model regnety_002 \
+	  --recipe crop --set hflip=0 --set crop_scale=0.6,1 --image-size $(IMAGE_SIZE) --epochs 15 --batch-size 32 \
+	  --lr 3.2e-2 --workers $(WORKERS) --device $(DEVICE)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p .typing && ln -sfn .. .typing/distillcache
+	MYPYPATH=.typing $(BIN)/mypy --no-namespace-packages -p distillcache
+
+clean:
+	rm -rf runs/digits

@@ -1,0 +1,70 @@
+"""What all commands share: errors as one line with an exit code, and the options that several of them take."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+
+class Commands(click.Group):
+    """A group whose errors are one line: exit code 2 for bad input, 1 for a failed check, 128 + N after signal N."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command line and leave the process with its exit code."""
+        kwargs["standalone_mode"] = False
+        try:
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "distillcache"
+            _fail(f"{error.format_message()} See {command} --help.", 2)
+        except click.ClickException as error:
+            _fail(error.format_message(), 2)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("stopped; run the same command again to go on", 130)
+        except (ValueError, OSError) as error:
+            if os.environ.get("DISTILLCACHE_TRACEBACK"):
+                raise
+            _fail(str(error), 2)
+        except RuntimeError as error:
+            if not hasattr(error, "exit_code"):
+                raise
+            _fail(str(error), error.exit_code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo("distillcache: " + " ".join(message.split()), err=True)
+    sys.exit(code)
+
+
+shards_option = click.option(
+    "--shards", multiple=True, required=True, help="Paths, globs, braces or URLs of WebDataset tars."
+)
+val_shards_option = click.option("--val-shards", multiple=True, help="Held-out shards, to measure top-1 on.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(0), default=os.cpu_count, help="Processes that render views."
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
+)
+as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+cache_option = click.option("--cache", type=click.Path(path_type=Path), required=True, help="The Zarr store.")
+recipe_option = (
+    click.option("--recipe", help="deit, crop or none.  [default: deit, or the store's]"),
+    click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe."),
+    click.option("--image-size", type=int, help="Height and width of a view.  [default: 224, or the store's]"),
+)
+store_argument = click.argument("cache", type=click.Path(path_type=Path))
+
+
+def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds `options` to a command, in this order."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

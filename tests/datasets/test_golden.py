@@ -1,0 +1,72 @@
+"""Golden vectors: words, seeds, pairs, plans and checks of whole views, pinned for ever.
+
+A store is only as good as these: a change here makes every store in the world wrong. After a change that is meant (and
+a new recipe version) write the file anew with `python tests/datasets/test_golden.py`.
+"""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from distillcache.datasets import pixels
+from distillcache.datasets.order import Order, sample_seeds
+from distillcache.datasets.philox import Stream, words
+from distillcache.datasets.plans import RANDAUGMENT_OPS, Op, ViewPlan, plan_mix, plan_view
+from distillcache.datasets.recipes import NAMES, named
+
+GOLDEN = Path(__file__).with_name("golden.json")
+
+
+def picture(height: int = 150, width: int = 200) -> torch.Tensor:
+    """Return a decoded PNG with edges, gradients and texture, made of integers only."""
+    y, x, c = np.ogrid[:height, :width, :3]
+    values = (x * (3 + c) + y * (5 - c) + (x * y // 7) % (31 + 8 * c) + 60 * ((x // 20 + y // 15) % 2)) % 256
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG")
+    return pixels.decode(buffer.getvalue())
+
+
+def one_op(plan: ViewPlan, name: str) -> ViewPlan:
+    values = {"Rotate": 17.5, "ShearX": 0.25, "ShearY": -0.125, "TranslateX": 20.75, "TranslateY": -31.5}
+    value = values.get(name, {"Posterize": 2, "Solarize": 100, "SolarizeAdd": 60}.get(name, 1.75))
+    return dataclasses.replace(plan, ops=(Op(name=name, value=value),), erase=None)
+
+
+def measure() -> dict[str, Any]:
+    image, deit = picture(), named("deit")
+    plans = {name: [plan_view(named(name), 2**63 + 5, v, 150, 200) for v in range(12)] for name in NAMES}
+    mixes = [plan_mix(deit, 1000 + v, 2000, v) for v in range(12)]
+    whole = {name: [pixels.render(plan, image) for plan in plans[name]] for name in NAMES}
+    small = [pixels.render(plan_view(named("deit", size=32), 9, v, 150, 200), image) for v in range(12)]
+    deit_views = whole["deit"]
+    return {
+        "words": {s.name: [f"{w:016x}" for w in words(2**64 - 1, s, (1, 2, 3), 5)] for s in Stream},
+        "seeds": [f"{seed:016x}" for seed in sample_seeds(42, "train-000000.tar", 5)],
+        "pairs": Order(seed=42, shards=["train-000000.tar"], samples=[11], recipe=deit).pairs(0, 7).tolist(),
+        "epoch": Order(seed=42, shards=["a.tar", "b.tar"], samples=[7, 6], recipe=deit).epoch(4).sample.tolist(),
+        "plans": {name: [dataclasses.asdict(plan) for plan in plans[name]] for name in NAMES},
+        "mixes": [dataclasses.asdict(mix) for mix in mixes],
+        "checks": {name: [pixels.check(view) for view in whole[name]] for name in NAMES},
+        "checks at 32 pixels": [pixels.check(view) for view in small],
+        "checks of mixes": [pixels.check(pixels.mix(m, deit_views[i], deit_views[i - 1])) for i, m in enumerate(mixes)],
+        "checks of ops": {
+            name: pixels.check(pixels.render(one_op(plans["deit"][0], name), image)) for name in RANDAUGMENT_OPS
+        },
+        "fingerprints": {name: named(name).fingerprint for name in NAMES},
+    }
+
+
+def test_golden_vectors_stand() -> None:
+    golden, measured = json.loads(GOLDEN.read_text()), json.loads(json.dumps(measure()))
+    for name in golden:
+        assert measured[name] == golden[name], name
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(measure(), indent=1) + "\n")

@@ -1,0 +1,88 @@
+"""The order of pairs and epochs: no file, no image."""
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distillcache.datasets.order import ALONE, Order, Rows, in_sequence, sample_seeds
+from distillcache.datasets.recipes import named
+
+SIZES = st.lists(st.integers(1, 20), min_size=1, max_size=5)
+
+
+def order(samples: list[int], seed: int = 0, window: int = 0, recipe: str = "deit") -> Order:
+    names = [f"shard{i}.tar" for i in range(len(samples))]
+    return Order(seed=seed, shards=names, samples=samples, recipe=named(recipe), window=window)
+
+
+def tuples(rows: Rows) -> list[tuple[int, ...]]:
+    return list(zip(*(c.tolist() for c in (rows.shard, rows.sample, rows.partner, rows.view)), strict=True))
+
+
+@given(SIZES, st.integers(0, 2**64 - 1), st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=50)
+def test_a_cycle_shows_each_sample_once_in_each_view(samples: list[int], seed: int, window: int, cycle: int) -> None:
+    o = order(samples, seed, window)
+    epochs = [tuples(o.epoch(3 * cycle + phase)) for phase in range(3)]
+    units = [row for s in range(len(samples)) for row in tuples(o.unit(s, range(3 * cycle, 3 * cycle + 3)))]
+    seen = [row for epoch in epochs for row in epoch]
+    assert Counter(seen) == Counter(units)  # what is trained is what was cached, partners and all
+    expected = {(s, i, v) for s, n in enumerate(samples) for i in range(n) for v in range(3 * cycle, 3 * cycle + 3)}
+    assert Counter((s, i, v) for s, i, _, v in seen) == Counter(expected)
+
+
+@given(st.integers(1, 40), st.integers(0, 2**64 - 1), st.integers(0, 5))
+def test_pairs_are_mutual_and_leave_at_most_one_alone(n: int, seed: int, cycle: int) -> None:
+    pairs = order([n], seed).pairs(0, cycle)
+    assert sorted(pairs.ravel()[pairs.ravel() != ALONE]) == list(range(n))
+    assert (pairs == ALONE).sum() == n % 2
+
+
+def test_epochs_of_a_cycle_have_the_same_length_to_one_pair() -> None:
+    lengths = {len(order([11, 13, 9, 7]).epoch(e)) for e in range(3)}
+    assert max(lengths) - min(lengths) <= 6
+
+
+def test_all_views_of_a_pair_follow_each_other() -> None:
+    rows = order([8]).epoch(0)
+    for start in range(0, len(rows), 6):
+        part = rows[start : start + 6]
+        assert part.view.tolist() == [0, 0, 1, 1, 2, 2]
+        assert len(set(part.sample.tolist())) == 2 and part.sample[::2].tolist() == part.partner[1::2].tolist()
+
+
+def test_pairs_and_seeds_belong_to_the_shard_and_not_to_its_place() -> None:
+    both = Order(seed=3, shards=["a.tar", "b.tar"], samples=[9, 9], recipe=named("deit"))
+    swapped = Order(seed=3, shards=["b.tar", "a.tar"], samples=[9, 9], recipe=named("deit"))
+    assert both.pairs(0, 1).tolist() == swapped.pairs(1, 1).tolist() != both.pairs(1, 1).tolist()
+    assert sample_seeds(3, "a.tar", 5).tolist() == sample_seeds(3, "a.tar", 9)[:5].tolist()
+    assert not set(sample_seeds(3, "a.tar", 9)) & set(sample_seeds(3, "b.tar", 9))
+
+
+def test_epochs_and_cycles_are_shuffled_anew() -> None:
+    o = order([30])
+    assert tuples(o.epoch(0)) != tuples(o.epoch(3)) and o.pairs(0, 0).tolist() != o.pairs(0, 1).tolist()
+
+
+def test_a_window_keeps_few_shards_in_use() -> None:
+    rows = order([30] * 8, window=2).epoch(0)
+    assert all(len(set(rows.shard[i : i + 60].tolist())) <= 2 for i in range(0, len(rows), 60))
+    assert len(set(order([30] * 8).epoch(0).shard[:60].tolist())) > 2
+
+
+def test_without_mixing_everyone_is_alone() -> None:
+    rows = order([7, 8], recipe="crop").epoch(0)
+    assert len(rows) == 15 and set(rows.partner.tolist()) == {ALONE}
+
+
+def test_in_sequence_is_every_sample_once() -> None:
+    assert tuples(in_sequence([2, 0, 1])) == [(0, 0, ALONE, 0), (0, 1, ALONE, 0), (2, 0, ALONE, 0)]
+
+
+def test_slices_of_rows_are_rows() -> None:
+    rows = order([10]).epoch(0)
+    joined = [row for batch in rows.batches(4) for row in tuples(batch)]
+    assert joined == tuples(rows)
+    assert tuples(rows[np.array([1, 0])]) == [tuples(rows)[1], tuples(rows)[0]]

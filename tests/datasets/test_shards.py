@@ -1,0 +1,131 @@
+"""Finding, making and reading shards."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from distillcache.datasets import pixels
+from distillcache.datasets.shards import class_names, expand, index_shard, index_shards, samples_of
+from distillcache.datasets.writer import make_shards
+
+
+def tar(path: Path, members: dict[str, bytes]) -> str:
+    with tarfile.open(path, "w") as file:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def folder_of_classes(folder: Path) -> Path:
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / name / f"{name}.{i}.png")
+    return folder
+
+
+def test_index_finds_what_webdataset_reads(shards: str) -> None:
+    urls = expand(shards)
+    samples = samples_of(index_shards(urls), 0)
+    for s, (url, index) in enumerate(zip(urls, index_shards(urls), strict=True)):
+        theirs = list(webdataset.WebDataset(url, shardshuffle=False))
+        assert index.keys == [sample["__key__"] for sample in theirs]
+        assert index.targets == [int(sample["cls"]) for sample in theirs]
+        assert [samples.read(s, i) for i in range(len(theirs))] == [sample["jpg"] for sample in theirs]
+
+
+def test_made_shards_have_the_same_bytes_every_time(tmp_path: Path) -> None:
+    source = folder_of_classes(tmp_path / "images")
+    contents = []
+    for out in (tmp_path / "one", tmp_path / "two"):
+        make_shards(str(source), out, per_shard=4, seed=3)
+        contents.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
+    assert contents[0] == contents[1]
+    assert sorted(contents[0]) == ["classes.txt", "shards.json", *(f"train-{i:06d}.tar" for i in range(3))]
+    make_shards(str(source), tmp_path / "three", per_shard=4, seed=4)
+    assert (tmp_path / "three" / "train-000000.tar").read_bytes() != contents[0]["train-000000.tar"]
+
+
+def test_made_shards_hold_every_image_once_with_its_class(tmp_path: Path) -> None:
+    source = folder_of_classes(tmp_path / "images")
+    make_shards(str(source), tmp_path / "out", per_shard=4)
+    indexes = index_shards(expand(str(tmp_path / "out" / "*.tar")))
+    found = {(key, target) for index in indexes for key, target in zip(index.keys, index.targets, strict=True)}
+    assert found == {(f"{n}/{n}_{i}", t) for t, n in enumerate(("cat", "dog")) for i in range(5)}
+    assert class_names([indexes[0].url]) == ["cat", "dog"]
+
+
+def test_making_shards_goes_on_and_refuses_another_packing(tmp_path: Path) -> None:
+    source = folder_of_classes(tmp_path / "images")
+    make_shards(str(source), tmp_path / "out", per_shard=4)
+    kept, lost = tmp_path / "out" / "train-000000.tar", tmp_path / "out" / "train-000001.tar"
+    before, stamp = lost.read_bytes(), kept.stat().st_mtime_ns
+    lost.unlink()
+    make_shards(str(source), tmp_path / "out", per_shard=4)
+    assert lost.read_bytes() == before and kept.stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="name another folder"):
+        make_shards(str(source), tmp_path / "out", per_shard=5)
+
+
+def test_expand_takes_globs_braces_and_lists_in_any_order(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"t-{i:06d}.tar").touch()
+    everything = [str(tmp_path / f"t-{i:06d}.tar") for i in range(3)]
+    assert expand(f"{tmp_path}/*.tar") == expand(f"{tmp_path}/t-{{000000..000002}}.tar") == expand(everything[::-1])
+    assert expand(f"file://{tmp_path}/t-000001.tar") == [f"file://{tmp_path}/t-000001.tar"]
+
+
+def test_expand_refuses_what_is_not_there_or_ambiguous(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing found"):
+        expand(f"{tmp_path}/*.tar")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.tar").touch()
+    with pytest.raises(ValueError, match="different file names"):
+        expand(f"{tmp_path}/*/t.tar")
+    with pytest.raises(ValueError, match="commands are never run"):
+        expand(f"pipe:touch {tmp_path}/ran")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"a.jpg": b"x"}, "a.tar, key a: expected an image and a .cls, found no cls"),
+        ({"a.cls": b"1"}, "a.tar, key a: expected an image and a .cls, found no image"),
+        ({"a.jpg": b"x", "a.cls": b"cat"}, "expected a class number from 0 in its .cls, found b'cat'"),
+        ({"a.jpg": b"x", "a.cls": b"-1"}, "expected a class number from 0 in its .cls, found b'-1'"),
+        ({"a.jpg": b"x", "a.cls": b"1", "a.png": b"y"}, "found the key twice"),
+        ({"a.jpg": b"x", "b.jpg": b"x", "a.cls": b"1", "b.cls": b"1"}, "found the key twice"),
+        ({"a.txt": b"x"}, "found none"),
+    ],
+)
+def test_a_broken_shard_is_named_with_its_key(tmp_path: Path, members: dict[str, bytes], message: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.tar") as error:
+        index_shard(tar(tmp_path / "a.tar", members))
+    assert message in str(error.value)
+
+
+def test_what_is_no_tar_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"not a tar" * 200)
+    with pytest.raises(ValueError, match=r"a\.tar: expected a tar file"):
+        index_shard(str(tmp_path / "a.tar"))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "LA", "1", "RGB"])
+def test_every_kind_of_image_comes_out_as_rgb(mode: str, views: list[np.ndarray]) -> None:
+    kinds = {"CMYK": "JPEG", "RGBA": "PNG", "P": "PNG", "LA": "PNG", "1": "PNG"}
+    for kind in {kinds.get(mode, "JPEG"), *(["WEBP"] if mode in ("RGB", "RGBA") else [])}:
+        buffer = io.BytesIO()
+        Image.fromarray(views[0]).convert(mode).save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        ours = pixels.decode(buffer.getvalue()).permute(1, 2, 0).numpy()
+        theirs = np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGB"))
+        assert ours.shape == theirs.shape
+        assert np.abs(ours.astype(int) - theirs).max() <= (4 if mode == "CMYK" else 0)

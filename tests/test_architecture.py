@@ -1,0 +1,53 @@
+"""The house's own rules, read off the source: arrows, who may import what, and how long a file may be."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACES = {"datasets": set(), "models": set(), "cache": {"datasets"}, "train": {"cache", "datasets"}}
+FILES = sorted(path for place in PLACES for path in (ROOT / place).glob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Return every module that a file imports; ours as `.place.module`, relative to the root."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = {0: "", 1: f".{path.parent.name}.", 2: "."}[node.level] + (node.module or "")
+            found |= {base, *(f"{base.rstrip('.')}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_arrows_go_one_way(path: Path) -> None:
+    allowed = PLACES[path.parent.name] | {path.parent.name}
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith(".") and name.strip(".")}
+    assert ours <= allowed
+    assert not any(name.split(".")[0] == "distillcache" for name in imports(path)), "inside, imports are relative"
+
+
+def test_only_the_store_imports_zarr_and_only_models_build_models() -> None:
+    assert [p.name for p in FILES if any(n.split(".")[0] == "zarr" for n in imports(p))] == ["store.py"]
+    builders = {p.parent.name for p in FILES for n in ast.walk(ast.parse(p.read_text())) if _is_create_model(n)}
+    assert builders == {"models"}
+
+
+def _is_create_model(node: ast.AST) -> bool:
+    return "create_model" in (getattr(node, "attr", ""), getattr(node, "id", ""))
+
+
+def test_plans_import_no_torch_and_no_image_library() -> None:
+    numbers_only = {"philox.py", "recipes.py", "plans.py", "order.py", "shards.py"}
+    for path in (p for p in FILES if p.parent.name == "datasets" and p.name in numbers_only):
+        assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchvision", "cv2", "PIL", "timm"}
+        assert "np.random." not in path.read_text().replace("np.random.Philox", "")
+        assert not {"random"} & imports(path)
+
+
+def test_files_stay_short() -> None:
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in [*FILES, *ROOT.glob("*.py")]}
+    assert {name: n for name, n in lengths.items() if n > 300} == {}

@@ -1,0 +1,328 @@
+"""Stage 2: exact, resumable, without a teacher, and the same as asking the teacher in the loop."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from timm.data.mixup import mixup_target
+from timm.loss import SoftTargetCrossEntropy
+
+from distillcache.cache.store import Store
+from distillcache.datasets.order import in_sequence
+from distillcache.datasets.philox import Stream, words
+from distillcache.datasets.recipes import named
+from distillcache.datasets.shards import expand, index_shards, samples_of
+from distillcache.datasets.views import Renderer
+from distillcache.models.students import Student, build_student
+from distillcache.models.teachers import Teacher
+from distillcache.train.config import Config, Place
+from distillcache.train.evaluate import student_top1
+from distillcache.train.loop import RunInterruptedError
+from distillcache.train.loss import distillation_loss, mixed_target, soft_cross_entropy
+from distillcache.train.replay import Replay, ReplayError
+from distillcache.train.student import fingerprint, train_student
+from tests.conftest import CLASSES, SIZE, cached, run
+
+KWARGS = {"img_size": SIZE, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+MODEL = "deit_tiny_distilled_patch16_224"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Bit-exact comparisons are promised for one CPU thread."""
+    torch.set_num_threads(1)
+
+
+def config(store: Store, **changes: object) -> Config:
+    defaults = {"epochs": 3, "batch_size": 8, "lr": 0.05, "warmup_epochs": 1, "crop_pct": 1.0}
+    return Config(model=MODEL, model_kwargs=KWARGS, data=fingerprint(store), **{**defaults, **changes})
+
+
+def student(c: Config) -> Student:
+    return build_student(c.model, classes=CLASSES, seed=c.seed, drop_path=c.drop_path, **c.model_kwargs)
+
+
+def place(out: Path, workers: int = 0, **more: object) -> Place:
+    return Place(device=torch.device("cpu"), workers=workers, out=out, **{"log": lambda line: None, **more})
+
+
+def replay(store: Store, shards: str, workers: int = 0, **more: object) -> Replay:
+    samples = store.samples(expand(shards))
+    return Replay(store.order(), samples, store, **{"batch_size": 8, "workers": workers, **more})
+
+
+def test_global_batches_are_the_same_for_any_workers_and_any_slicing(store: Store, shards: str) -> None:
+    whole = list(replay(store, shards).batches(0, 0, 6))
+    steps = replay(store, shards)
+    counts = [steps.steps(epoch) for epoch in range(6)]
+    assert len(whole) == sum(counts) and set(counts) == {2, 3}
+    for workers in (1, 3):
+        for ours, theirs in zip(replay(store, shards, workers).batches(0, 0, 6), whole, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    ranks = [replay(store, shards, rank=rank, world=2).batches(0, 0, 6) for rank in range(2)]
+    for one, other, both in zip(*ranks, whole, strict=True):
+        assert torch.equal(torch.cat([one.images, other.images]), both.images)
+    later = list(replay(store, shards).batches(4, 1, 6))
+    assert torch.equal(later[0].images, whole[sum(counts[:4]) + 1].images) and len(later) == sum(counts[4:]) - 1
+
+
+def test_a_view_that_differs_stops_the_run_and_is_named(tmp_path: Path, store: Store, shards: str) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for url in expand(shards):
+        shutil.copy(url, folder)
+    data = bytearray((folder / "train-1.tar").read_bytes())
+    samples = store.samples(expand(shards))
+    middle = int(samples.offset[1, 4]) + int(samples.nbytes[1, 4]) // 2
+    data[middle : middle + 64] = bytes(64)  # the tar stays as long and as valid as it was
+    (folder / "train-1.tar").write_bytes(data)
+    with pytest.raises((ReplayError, ValueError), match=r"shard train-1\.tar, key photo104") as error:
+        list(replay(store, str(folder / "*.tar")).batches(0, 0, 3))
+    if isinstance(error.value, ReplayError):
+        assert "not the image that the teacher saw; the shard was changed" in str(error.value)
+
+
+def test_a_mismatch_names_view_and_libraries_and_exits_with_1(tmp_path: Path, store: Store, shards: str) -> None:
+    copy = tmp_path / "c.zarr"
+    shutil.copytree(store.path, copy)
+    Store(copy)._array("check")[0, 0, 7] ^= 1
+    text = (copy / "zarr.json").read_text()
+    version = store.manifest.versions["torchvision"]
+    (copy / "zarr.json").write_text(text.replace(f'"torchvision": "{version}"', '"torchvision": "0.1"'))
+    found = train(copy, shards, tmp_path / "out", "--epochs", 3)
+    assert found.exit_code == 1
+    assert "shard train-0.tar, key photo007, view 0: not the image" in found.output
+    assert f"torchvision 0.1, here {version}" in found.output
+
+
+def train(cache: Path, shards: str, out: Path, *more: object) -> object:
+    kwargs = [f"{key}={value}" for key, value in KWARGS.items()]
+    return run(
+        "train-student", "--shards", shards, "--cache", cache, "--out", out, "--device", "cpu", "--workers", 0,
+        "--batch-size", 8, "--model-kwargs", *kwargs, *more,
+    )  # fmt: skip
+
+
+def test_offline_equals_online(tmp_path: Path, store: Store, shards: str, teacher: Teacher) -> None:
+    """A plain loop that asks the teacher for its hard label, on the same views, has the same losses to the bit."""
+    c = config(store, epochs=6)
+    losses = []
+    original = torch.Tensor.backward
+    torch.Tensor.backward = lambda self: (losses.append(self.item()), original(self))[1]  # type: ignore[method-assign]
+    try:
+        train_student(student(c), store, store.samples(expand(shards)), None, c, place(tmp_path / "run"))
+    finally:
+        torch.Tensor.backward = original  # type: ignore[method-assign]
+
+    online = student(c).train()
+    optimizer = timm.optim.create_optimizer_v2(online.model, opt="adamw", lr=0.05 * 8 / 512, weight_decay=0.05)
+    schedule = timm.scheduler.CosineLRScheduler(optimizer, t_initial=6, lr_min=1e-5, warmup_t=1, warmup_lr_init=1e-6)
+    samples, order, asked, near_ties = store.samples(expand(shards)), store.order(), [], 0
+    renderer = Renderer(store.manifest.recipe, samples)
+    for epoch in range(6):
+        schedule.step(epoch)
+        rows = order.epoch(epoch)
+        for step, batch in enumerate(list(rows.batches(8))[: len(rows) // 8]):
+            views = renderer(batch)
+            logits = teacher.logits(views.images)
+            top = logits.topk(2).values
+            near_ties += int((top[:, 0] - top[:, 1] < 1e-4).sum())
+            label = logits.argmax(1)
+            partner = np.where(batch.partner < 0, batch.sample, batch.partner)
+            targets = [
+                torch.from_numpy(samples.target[batch.shard, s].astype(np.int64)) for s in (batch.sample, partner)
+            ]
+            one_hot = [
+                torch.full((len(batch), CLASSES), 0.1 / CLASSES).scatter_(1, t[:, None], 0.9 + 0.1 / CLASSES)
+                for t in targets
+            ]
+            mixed = one_hot[0] * views.lam[:, None] + one_hot[1] * (1 - views.lam[:, None])
+            torch.manual_seed(int(words(0, Stream.STEP, (epoch, step, 0), 1)[0]) >> 1)
+            out, out_dist = online(views.images)
+            loss = 0.5 * -(mixed * F.log_softmax(out, -1)).sum(-1).mean() + 0.5 * F.cross_entropy(out_dist, label)
+            asked.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert near_ties == 0 and len(losses) == 16 and losses == asked
+
+
+def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path, store: Store, shards: str) -> None:
+    """SIGTERM in the middle of an epoch and SIGINT at the end of one, through the loop's own handlers."""
+    samples, c = store.samples(expand(shards)), config(store, epochs=3)
+    train_student(student(c), store, samples, samples, c, place(tmp_path / "whole"))
+    done = 0
+
+    def stop_at(images: int) -> None:
+        nonlocal done
+        done += images
+        if done in (8, 3 * 8, 4 * 8):  # after the first step, the last of the first epoch, the first of the second
+            os.kill(os.getpid(), signal.SIGTERM if done == 8 else signal.SIGINT)
+
+    for _ in range(3):
+        with pytest.raises(RunInterruptedError) as stopped:
+            train_student(student(c), store, samples, samples, c, place(tmp_path / "parts", report=stop_at))
+    assert stopped.value.exit_code == 128 + signal.SIGINT
+    train_student(student(c), store, samples, samples, c, place(tmp_path / "parts", workers=1))
+    whole, parts = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    metrics = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("whole", "parts")]
+    for a, b in zip(*metrics, strict=True):
+        assert {k: v for k, v in a.items() if k != "images_per_second"} == {
+            k: v for k, v in b.items() if k != "images_per_second"
+        }
+
+
+def test_a_resume_with_another_configuration_is_refused(tmp_path: Path, store: Store, shards: str) -> None:
+    assert train(store.path, shards, tmp_path / "out", "--epochs", 3).exit_code == 0
+    again = train(store.path, shards, tmp_path / "out", "--epochs", 3)
+    assert again.exit_code == 0 and "student top-1, both heads" in again.output
+    for option, value, message in (("--lr", 0.1, "lr: the run in"), ("--epochs", 6, "epochs: the run in")):
+        refused = train(
+            store.path, shards, tmp_path / "out", *(() if option == "--epochs" else ("--epochs", 3)), option, value
+        )
+        assert refused.exit_code == 2 and message in refused.output and "Traceback" not in refused.output
+
+
+def test_more_epochs_than_views_need_to_be_asked_for(tmp_path: Path, store: Store, shards: str) -> None:
+    refused = train(store.path, shards, tmp_path / "out", "--epochs", 9)
+    assert refused.exit_code == 2
+    assert "9 epochs need 9 views, the store has 6; run cache-teacher --views 9" in refused.output
+    batches = list(replay(store, shards, reuse_views=True).batches(6, 0, 7))
+    assert torch.equal(batches[0].images, next(replay(store, shards).batches(0, 0, 1)).images)
+
+
+def test_an_incomplete_store_is_refused(tmp_path: Path, store: Store, shards: str) -> None:
+    copy = tmp_path / "c.zarr"
+    shutil.copytree(store.path, copy)
+    (copy / "label" / "c" / "0" / "1" / "0").unlink()
+    refused = train(copy, shards, tmp_path / "out", "--epochs", 3)
+    assert refused.exit_code == 2 and "shard train-1.tar has no labels for view 0" in refused.output
+
+
+def test_the_final_student_loads_in_plain_timm(tmp_path: Path, store: Store, shards: str) -> None:
+    c = config(store)
+    trained = student(c)
+    train_student(trained, store, store.samples(expand(shards)), None, c, place(tmp_path))
+    plain = timm.create_model(
+        MODEL, num_classes=CLASSES, checkpoint_path=str(tmp_path / "student.safetensors"), **KWARGS
+    ).eval()
+    images = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)
+    mean, std = (torch.tensor(plain.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        heads = trained.eval()(images)
+        average = plain((images.permute(0, 3, 1, 2) / 255 - mean) / std)
+    assert torch.allclose(average, (heads[0] + heads[1]) / 2, atol=1e-5)
+
+
+def test_stage_2_builds_no_model_but_the_student(tmp_path: Path, store: Store, shards: str) -> None:
+    """In a process of its own, every model that timm builds is noted; the teacher's module is never imported."""
+    script = f"""
+import sys, timm
+built, create = [], timm.create_model
+timm.create_model = lambda name, *a, **k: (built.append(name), create(name, *a, **k))[1]
+from timm.models import _registry
+entry = _registry.model_entrypoint
+_registry.model_entrypoint = lambda name, *a, **k: (built.append("entry " + name), entry(name, *a, **k))[1]
+from distillcache.cli import main
+try:
+    main([{
+        ", ".join(
+            repr(str(a))
+            for a in (
+                "train-student",
+                "--shards",
+                shards,
+                "--cache",
+                store.path,
+                "--out",
+                tmp_path / "out",
+                "--device",
+                "cpu",
+                "--workers",
+                0,
+                "--batch-size",
+                8,
+                "--epochs",
+                3,
+                "--val-shards",
+                shards,
+                "--model-kwargs",
+                *(f"{k}={v}" for k, v in KWARGS.items()),
+            )
+        )
+    }])
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print(built, "distillcache.models.teachers" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == f"['{MODEL}'] False", done.stdout + done.stderr
+
+
+def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path, store: Store, shards: str) -> None:
+    """A real process with workers, interrupted as a terminal does it: the whole process group."""
+    command = [sys.executable, "-m", "distillcache.cli", "train-student", "--shards", shards, "--cache"]
+    command += [str(store.path), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "2", "--batch-size"]
+    command += ["2", "--epochs", "600", "--reuse-views", "--model-kwargs", *(f"{k}={v}" for k, v in KWARGS.items())]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "run the same command again to go on" in errors and "Traceback" not in errors
+
+
+def test_losses_are_timms_and_deits() -> None:
+    torch.manual_seed(0)
+    target, lam = torch.randint(0, 7, (6,)), 0.3
+    ours = mixed_target(target, target.flip(0), torch.full((6,), lam), 7, 0.1)
+    assert torch.allclose(ours, mixup_target(target, 7, lam, 0.1), atol=1e-6)
+    logits, label = (torch.randn(6, 7), torch.randn(6, 7)), torch.randint(0, 7, (6,))
+    base = SoftTargetCrossEntropy()(logits[0], ours)
+    assert torch.allclose(soft_cross_entropy(logits[0], ours), base)
+    hard = distillation_loss(logits, ours, label, "hard")
+    assert torch.allclose(hard, 0.5 * base + 0.5 * F.cross_entropy(logits[1], label))
+
+
+def test_undecayed_parameters_are_biases_norms_tokens_and_positions() -> None:
+    model = build_student(MODEL, classes=CLASSES, seed=0, **KWARGS).model
+    optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=1, weight_decay=0.05)
+    plain = {id(p) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in plain}
+    assert {"cls_token", "dist_token", "pos_embed", "norm.weight", "head.bias", "blocks.0.attn.qkv.bias"} <= names
+    assert not any(name.endswith("weight") and "norm" not in name for name in names)
+
+
+def test_top1_is_counted_by_hand(shards: str) -> None:
+    samples, recipe = samples_of(index_shards(expand(shards)), 0), named("none", size=SIZE)
+    model = build_student(MODEL, classes=CLASSES, seed=0, **KWARGS).eval()
+    found = student_top1(model, samples, recipe, device=torch.device("cpu"), workers=0)
+    right = {"class": 0, "distill": 0, "both": 0}
+    rows = in_sequence(samples.count.tolist())
+    with torch.no_grad():
+        for i in range(len(rows)):
+            heads = model(Renderer(recipe, samples)(rows[i : i + 1]).images)
+            for name, logits in zip(right, (*heads, heads[0] + heads[1]), strict=True):
+                right[name] += int(logits.argmax()) == samples.target[rows.shard[i], rows.sample[i]]
+    assert found == {name: pytest.approx(100 * n / 23) for name, n in right.items()}
+
+
+def test_a_store_without_mixing_trains(tmp_path: Path, shards: str, teacher: Teacher) -> None:
+    store = cached(tmp_path / "c.zarr", expand(shards), teacher, views=2, recipe="crop")
+    c = config(store, epochs=2)
+    summary = train_student(student(c), store, store.samples(expand(shards)), None, c, place(tmp_path / "out"))
+    assert np.isfinite(summary["loss"])
