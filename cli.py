@@ -119,7 +119,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
         none = named("none", size=model.input_size)
         held_out = _held_out(options["val_shards"], workers)
         found = top1(lambda x: (model.logits(x),), ("class",), held_out, none, device=device, workers=workers)
-        store.record_teacher_top1(found["class"])
+        fill.record_teacher_top1(store, found["class"])
     views = max(request.views, store.views)
     with bar("cache-teacher", views * int(store.counts.sum()), "views") as shown:
         fill.fill(

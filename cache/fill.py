@@ -153,7 +153,15 @@ def fill(
         while remaining(store) and _fill_once(store, samples, teacher, claims, batch_size, workers, report):
             pass
         if not remaining(store):
+            store.sweep()
             claims.remove()
+
+
+def record_teacher_top1(store: Store, percent: float) -> None:
+    """Keep the teacher's measured top-1 on held-out shards in the store."""
+    with Claims(store.path) as claims:
+        claims.take(_STRUCTURE, wait=True)
+        store.record_teacher_top1(percent)
 
 
 def _fill_once(

@@ -1,5 +1,6 @@
 """The Zarr store: its arrays, their chunks and the order in which they are written. Only this file imports zarr."""
 
+import functools
 import os
 import shutil
 import uuid
@@ -59,6 +60,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open a store; ValueError if there is none, or none that this version reads."""
         self.path = path
+        self._arrays: dict[str, zarr.Array[Any]] = {}
         try:
             self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError) as error:
@@ -67,11 +69,6 @@ class Store:
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-
-    @staticmethod
-    def exists(path: Path) -> bool:
-        """Return whether something is at `path`."""
-        return path.exists()
 
     @classmethod
     def create(
@@ -96,7 +93,7 @@ class Store:
         """How many views were asked for."""
         return int(self._array("label").shape[0])
 
-    @property
+    @functools.cached_property
     def counts(self) -> NDArray[np.int64]:
         """How many samples each shard has."""
         return cast(NDArray[np.int64], self._read("samples").astype(np.int64))
@@ -112,20 +109,24 @@ class Store:
         return ["check", *(["topk_index", "topk_logit"] if self.manifest.topk else []), "label"]
 
     def extend(self, views: int) -> None:
-        """Make room for `views` views in all; nothing that is there changes."""
-        if views <= self.views:
-            return
-        grown = replace(self.manifest, extended=(*self.manifest.extended, self.views))
-        self._group.attrs.update(grown.to_dict())
-        self.manifest = grown
-        for name in self.by_view:
-            array = self._array(name)
-            array.resize((views, *array.shape[1:]))
+        """Make room for `views` views; nothing that is there changes. Only for the holder of the store's claim."""
+        if (before := Store(self.path).views) < views:
+            if before:
+                self._record(extended=(*Store(self.path).manifest.extended, before))
+            for name in self.by_view:
+                array = self._array(name)
+                array.resize((views, *array.shape[1:]))
+        self._arrays.clear()
 
     def record_teacher_top1(self, percent: float) -> None:
-        """Keep the teacher's measured top-1 on held-out shards."""
-        self.manifest = replace(self.manifest, teacher_top1=percent)
-        self._group.attrs.update(self.manifest.to_dict())
+        """Keep the teacher's measured top-1 on held-out shards. Only for the holder of the store's claim."""
+        self._record(teacher_top1=percent)
+
+    def _record(self, **changes: Any) -> None:
+        """Change root attributes, starting from what is on disk now: another process may have changed others."""
+        current = Store(self.path)
+        self.manifest = replace(current.manifest, **changes)
+        current._group.attrs.update(self.manifest.to_dict())
 
     def order(self, window: int = 0) -> Order:
         """Return the order of pairs and epochs that this store fixes."""
@@ -184,7 +185,8 @@ class Store:
     def cycle(self, cycle: int) -> Labels:
         """Return label and check of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
         repeats = self.manifest.recipe.repeats
-        labels = self.read(range(cycle * repeats, (cycle + 1) * repeats))
+        views = slice(cycle * repeats, (cycle + 1) * repeats)
+        labels = Labels(label=self._read("label", views), check=self._read("check", views))
         real = np.arange(labels.label.shape[2]) < self.counts[:, None]
         if (absent := (labels.label == self.missing) & real).any():
             view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
@@ -225,8 +227,17 @@ class Store:
             if array.is_dir()
         }
 
+    def sweep(self) -> None:
+        """Remove what killed processes left unfinished. Only once nothing is left to do."""
+        for path in self.path.rglob("*.partial"):
+            path.unlink(missing_ok=True)
+        for folder in self.path.parent.glob(f"{self.path.name}.*.partial"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _array(self, name: str) -> "zarr.Array[Any]":
-        return cast("zarr.Array[Any]", self._group[name])
+        if name not in self._arrays:
+            self._arrays[name] = cast("zarr.Array[Any]", self._group[name])
+        return self._arrays[name]
 
     def _read(self, name: str, index: Any = slice(None)) -> Any:
         try:
