@@ -36,7 +36,7 @@ BATCH_SIZE ?= 32
 TEACHER_BATCH_SIZE ?= 256
 LR ?= 1.6e-2
 # A mirrored digit is another sign, and 60 short epochs can't bear as much augmentation as ImageNet's 300.
-SET ?= hflip=0 crop_scale=0.5,1 randaug_ops=1 mix_prob=0.5
+SET ?= hflip=0 crop_scale=0.7,1 randaug_ops=0 mix_prob=0.5
 MODEL_KWARGS ?= img_size=32 patch_size=8 embed_dim=96 depth=6 num_heads=3
 STUDENT_FLAGS ?= --drop-path 0 --crop-pct 1
 NEEDS_TEACHER := $(DIGITS)/teacher/config.json
