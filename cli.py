@@ -94,7 +94,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     Example: distillcache cache-teacher --shards 'train-{000000..001023}.tar' --cache regnety.zarr
              --teacher regnety_160.deit_in1k --views 300
     """
-    from .cache import fill
+    from .cache import create, fill
     from .cache.inspect import info_text
     from .cache.store import Store
     from .datasets.shards import class_names, expand
@@ -103,14 +103,14 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
 
     store = Store(cache) if cache.exists() else None
     device, workers = find_device(options["device"]), options["workers"]
-    request = fill.Request.resolve(options, store, device.type)
+    request = create.Request.resolve(options, store, device.type)
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
     model = load_teacher(teacher, device=device, amp=request.amp)
     if store is None:
         indexes = _index(urls, digest=True, workers=workers)
-        store = fill.create(cache, request, indexes, model, class_names(urls))
-    store.manifest.require_same(fill.describe(request, model, store.manifest.shards))
+        store = create.create(cache, request, indexes, model, class_names(urls))
+    store.manifest.require_same(create.describe(request, model, store.manifest.shards))
     samples = samples or store.samples(urls)
     if options["val_shards"] and store.manifest.teacher_top1 is None:
         from .datasets.recipes import named
@@ -220,6 +220,7 @@ def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any)
     \b
     Example: distillcache train-student --shards 'train-*.tar' --cache regnety.zarr --out runs/tiny
              --val-shards 'val-*.tar' --epochs 300
+    On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
     """
     from .cache.store import Store
     from .datasets.shards import expand
@@ -227,10 +228,12 @@ def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any)
     from .models.students import build_student, parse_kwargs
     from .train import student as training
     from .train.config import Config, Place
+    from .train.processes import join, leave
 
     store = Store(cache)
     samples = store.samples(expand(shards))
-    device, workers = find_device(options.pop("device")), options.pop("workers")
+    processes, device_name = join(options.pop("device"))
+    device, workers = find_device(device_name), options.pop("workers")
     kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
     val_shards, options["epochs"] = options.pop("val_shards"), options["epochs"] or store.views
     options["amp"] = device.type == "cuda" if options["amp"] is None else options["amp"]
@@ -238,13 +241,21 @@ def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any)
     classes = store.manifest.teacher.classes
     student = build_student(config.model, classes=classes, seed=config.seed, drop_path=config.drop_path, **kwargs)
     student.require_size(store.manifest.recipe.size)
-    held_out = _held_out(val_shards, workers)
-    with bar("train-student", config.epochs * int(store.counts.sum()), "images") as shown:
+    held_out = _held_out(val_shards, workers) if processes.first else None
+    with bar("train-student", config.epochs * int(store.counts.sum()), "images", shown=processes.first) as shown:
         place = Place(
-            device=device, workers=workers, out=out, report=shown.update, start_at=shown.start_at, log=shown.write
+            device=device,
+            workers=workers,
+            out=out,
+            processes=processes,
+            report=shown.update,
+            start_at=shown.start_at,
+            log=shown.write,
         )
         summary = training.train_student(student.to(device), store, samples, held_out, config, place)
-    click.echo(training.table(summary, store, shards, out))
+    if summary:
+        click.echo(training.table(summary, store, shards, out))
+    leave()
 
 
 if __name__ == "__main__":

@@ -29,12 +29,13 @@ class Bar(tqdm):  # type: ignore[misc]
         self.refresh()
 
 
-def bar(what: str, total: int, unit: str) -> Bar:
+def bar(what: str, total: int, unit: str, *, shown: bool = True) -> Bar:
     """Return a bar on standard error that counts `unit`s up to `total`; closed by its with statement."""
     terminal = sys.stderr.isatty()
     plain = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
     return Bar(
         total=total,
+        disable=not shown,
         desc=what,
         unit=f" {unit}",
         file=sys.stderr if terminal else cast(IO[str], _Lines(sys.stderr)),

@@ -1,129 +1,21 @@
 """Stage 1: render every view, show it to the teacher, and commit what it says unit by unit."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..datasets.order import Rows
-from ..datasets.recipes import Recipe, named
-from ..datasets.shards import Samples, Shard, ShardIndex, samples_of, sha256_of
+from ..datasets.shards import Samples, sha256_of
 from ..datasets.views import Renderer, SampleError, Views, load
 from .claims import Claims
-from .manifest import Manifest, TeacherRecord, library_versions
-from .store import Labels, Probes, Store, Unit
+from .create import Teacher
+from .store import Labels, Store, Unit
 
-_PROBES = 8
-_STRUCTURE = 0  # the claim on the arrays' shapes; units have the numbers from 1
-
-
-class Teacher(Protocol):
-    """What stage 1 needs of a teacher."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def digest(self) -> str: ...  # noqa: D102
-    @property
-    def mean(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def std(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def input_size(self) -> int: ...  # noqa: D102
-    @property
-    def dtype(self) -> str: ...  # noqa: D102
-    @property
-    def classes(self) -> int: ...  # noqa: D102
-    @property
-    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Return float32 logits (n, classes) for uint8 views (n, height, width, RGB)."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What a user asks of stage 1."""
-
-    recipe: Recipe
-    seed: int
-    topk: int
-    views: int
-    amp: bool
-
-    @classmethod
-    def resolve(cls, options: Mapping[str, Any], store: Store | None, device: str) -> "Request":
-        """Return a command line's options with what is unset taken from the store, or else from DeiT.
-
-        Raises ValueError for a recipe that does not exist, or views that are not whole cycles.
-        """
-        have = store.manifest if store else None
-
-        def given(name: str, stored: Any, default: Any) -> Any:
-            return options[name] if options[name] is not None else stored if have else default
-
-        if have and options["recipe"] is None and not options["overrides"]:
-            recipe = replace(have.recipe, size=options["image_size"] or have.recipe.size)
-        else:
-            size = given("image_size", have and have.recipe.size, 224)
-            recipe = named(options["recipe"] or "deit", size=size, overrides=options["overrides"])
-        views = given("views", store and store.views, 300)
-        if views % recipe.repeats:
-            raise ValueError(f"views: expected a multiple of the recipe's {recipe.repeats} repeats, found {views}")
-        return cls(
-            recipe=recipe,
-            seed=given("seed", have and have.seed, 0),
-            topk=given("topk", have and have.topk, 0),
-            views=views,
-            amp=given("amp", have and have.teacher.dtype == "bfloat16", device == "cuda"),
-        )
-
-
-def describe(request: Request, teacher: Teacher, shards: Sequence[Shard], class_names: Sequence[str] = ()) -> Manifest:
-    """Return the manifest of the store that `request` asks for; ValueError if the teacher has too few classes."""
-    if request.topk > teacher.classes:
-        raise ValueError(f"topk: expected at most the teacher's {teacher.classes} classes, found {request.topk}")
-    return Manifest(
-        recipe=request.recipe,
-        teacher=TeacherRecord(
-            name=teacher.name,
-            sha256=teacher.digest,
-            mean=teacher.mean,
-            std=teacher.std,
-            input_size=teacher.input_size,
-            dtype=teacher.dtype,
-            classes=teacher.classes,
-        ),
-        seed=request.seed,
-        topk=request.topk,
-        shards=tuple(shards),
-        class_names=tuple(class_names or teacher.class_names),
-        versions=library_versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def create(
-    path: Path, request: Request, indexes: Sequence[ShardIndex], teacher: Teacher, class_names: Sequence[str] = ()
-) -> Store:
-    """Create the store, empty but for samples and probes, and return it.
-
-    Raises ValueError for a sample of a class that the teacher does not know.
-    """
-    for index in indexes:
-        for key, target in zip(index.keys, index.targets, strict=True):
-            if target >= teacher.classes:
-                expected = f"expected a class below the teacher's {teacher.classes}"
-                raise ValueError(f"{index.shard.name}, key {key}: {expected}, found {target}")
-    manifest = describe(request, teacher, [index.shard for index in indexes], class_names)
-    samples = samples_of(indexes, manifest.seed)
-    return Store.create(path, manifest, indexes, samples, _probe(manifest, samples, teacher))
+_STRUCTURE = 0  # the claim on the arrays' shapes and attributes; units have the numbers from 1
 
 
 def fill(
@@ -251,17 +143,6 @@ def _assemble(store: Store, unit: Unit, parts: list[tuple[Rows, Labels]]) -> Lab
         for rows, labels in parts:
             arrays[name][rows.view - unit.views.start, rows.sample] = getattr(labels, name)
     return Labels(**arrays)
-
-
-def _probe(manifest: Manifest, samples: Samples, teacher: Teacher) -> Probes:
-    """Render view 0 of a few samples, unmixed, spread over the shards, and ask the teacher."""
-    shards = np.linspace(0, len(samples.urls) - 1, min(_PROBES, int(samples.count.sum()))).astype(int)
-    places = [(int(s), i % int(samples.count[s])) for i, s in enumerate(shards)]
-    shard, sample = np.array(places, np.int32).T
-    rows = Rows(shard=shard, sample=sample, partner=np.full_like(shard, -1), view=np.zeros_like(shard))
-    views = Renderer(manifest.recipe, samples)(rows)
-    at = np.stack([rows.shard, rows.sample, rows.view], axis=1)
-    return Probes(views=views.images.numpy(), logits=teacher.logits(views.images).cpu().numpy(), at=at)
 
 
 def _number(store: Store, unit: Unit) -> int:

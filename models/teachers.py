@@ -23,7 +23,7 @@ class Teacher:
     name: str
     model: nn.Module
     device: torch.device
-    digest: str
+    sha256: str
     """SHA-256 over the names, shapes, dtypes and bytes of all weights."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -62,7 +62,7 @@ def load_teacher(name: str, *, device: torch.device, amp: bool) -> Teacher:
     config: dict[str, Any] = model.pretrained_cfg
     return Teacher(
         name=name,
-        digest=weights_digest(model),
+        sha256=weights_digest(model),
         model=model.to(device=device, memory_format=torch.channels_last),
         device=device,
         mean=tuple(config["mean"]),

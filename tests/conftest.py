@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from distillcache.cache import fill
+from distillcache.cache import create, fill
 from distillcache.cache.store import Store
 from distillcache.cli import main
 from distillcache.datasets.shards import expand, index_shards
@@ -90,8 +90,8 @@ def cached(
     """Run stage 1 in this process and return the store."""
     options = {"recipe": "deit", "overrides": (), "image_size": SIZE, "seed": 0, "topk": 0, "amp": False, **more}
     store = Store(path) if path.exists() else None
-    request = fill.Request.resolve({**options, "views": views}, store, "cpu")
-    store = store or fill.create(path, request, index_shards(urls), teacher)
+    request = create.Request.resolve({**options, "views": views}, store, "cpu")
+    store = store or create.create(path, request, index_shards(urls), teacher)
     fill.fill(store, store.samples(urls), teacher, views=views, batch_size=batch_size, workers=workers)
     return store
 

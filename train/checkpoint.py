@@ -15,10 +15,11 @@ FORMAT = 1
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """Where a run is: `step` batches of `epoch` are done; sums are over those, history has a row an epoch."""
+    """Where a run is: `step` batches of `epoch` are done, with that sum of losses; history has a row an epoch."""
 
     epoch: int = 0
     step: int = 0
+    images: int = 0
     loss_sum: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from .processes import ALONE, Processes
+
 Distill = Literal["hard", "none"]
 
 
@@ -82,6 +84,7 @@ class Place:
     device: torch.device
     workers: int
     out: Path
+    processes: Processes = ALONE
     report: Callable[[int], None] = lambda images: None
     """Told how many images were trained on."""
     start_at: Callable[[int], None] = lambda images: None

@@ -48,8 +48,8 @@ def _percent(value: float | None) -> str:
 
 def train_student(
     student: nn.Module, store: Store, samples: Samples, held_out: Samples | None, config: Config, place: Place
-) -> dict[str, Any]:
-    """Train `student` from `store`, leave student.safetensors and summary.json, and return the summary.
+) -> dict[str, Any] | None:
+    """Train `student` from `store`, leave student.safetensors and summary.json, and return the summary (rank 0 only).
 
     See `loop.Run` for what a student is and `loop.train` for the other files and for what is raised.
     """
@@ -62,6 +62,8 @@ def train_student(
         batch_size=config.batch_size,
         workers=place.workers,
         reuse_views=config.reuse_views,
+        rank=place.processes.rank,
+        world=place.processes.world,
     )
     history = train(
         Run(
@@ -74,6 +76,8 @@ def train_student(
             size=store.manifest.recipe.size,
         )
     )
+    if not place.processes.first:
+        return None
     checkpoint.save_weights(place.out / "student.safetensors", student.model)  # type: ignore[arg-type]
     summary = {"format": 1, "model": config.model, **history[-1]}
     atomic.write_text(place.out / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from distillcache.cache import fill
+from distillcache.cache import create, fill
 from distillcache.cache.claims import Claims
 from distillcache.cache.store import Store
 from distillcache.datasets.order import Rows
@@ -100,24 +100,24 @@ def test_another_request_is_refused(store: Store, teacher: Teacher, change: dict
         "views": None,
         "amp": None,
     }
-    same = fill.Request.resolve(unset, store, "cpu")
-    store.manifest.require_same(fill.describe(same, teacher, store.manifest.shards))
-    other = fill.Request.resolve({**unset, **change}, store, "cpu")
+    same = create.Request.resolve(unset, store, "cpu")
+    store.manifest.require_same(create.describe(same, teacher, store.manifest.shards))
+    other = create.Request.resolve({**unset, **change}, store, "cpu")
     with pytest.raises(ValueError) as error:
-        store.manifest.require_same(fill.describe(other, teacher, store.manifest.shards))
+        store.manifest.require_same(create.describe(other, teacher, store.manifest.shards))
     assert message in str(error.value)
 
 
 def test_another_teacher_is_refused_and_the_same_under_another_name_is_not(store: Store, teacher: Teacher) -> None:
-    request = fill.Request.resolve(
+    request = create.Request.resolve(
         {"recipe": None, "overrides": (), "image_size": None, "seed": None, "topk": None, "views": None, "amp": None},
         store,
         "cpu",
     )
     moved = replace(teacher, name="elsewhere")
-    store.manifest.require_same(fill.describe(request, moved, store.manifest.shards))
+    store.manifest.require_same(create.describe(request, moved, store.manifest.shards))
     with pytest.raises(ValueError, match="teacher sha256: the store has"):
-        store.manifest.require_same(fill.describe(request, replace(teacher, digest="0"), store.manifest.shards))
+        store.manifest.require_same(create.describe(request, replace(teacher, sha256="0"), store.manifest.shards))
 
 
 def test_other_shards_are_refused(store: Store, shards: str, tmp_path: Path) -> None:

@@ -286,6 +286,23 @@ def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path, store: Store, shar
     assert "run the same command again to go on" in errors and "Traceback" not in errors
 
 
+def test_two_processes_train_as_one(tmp_path: Path, store: Store, shards: str) -> None:
+    """Real processes under torchrun: each has half of every global batch, gradients are averaged."""
+    command = ["train-student", "--shards", shards, "--cache", str(store.path), "--device", "cpu", "--workers", "0"]
+    command += ["--batch-size", "8", "--lr", "0.05", "--drop-path", "0", "--epochs", "3"]
+    command += ["--model-kwargs", *(f"{key}={value}" for key, value in KWARGS.items())]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(
+        [*launch, "distillcache.cli", *command, "--out", str(tmp_path / "two")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert run(*command, "--out", tmp_path / "one").exit_code == 0
+    one, two = (load_file(tmp_path / name / "student.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+    losses = [[float(r["loss"]) for r in csv.DictReader((tmp_path / n / "metrics.csv").open())] for n in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 def test_losses_are_timms_and_deits() -> None:
     torch.manual_seed(0)
     target, lam = torch.randint(0, 7, (6,)), 0.3
