@@ -92,7 +92,7 @@ def describe(request: Request, teacher: Teacher, shards: Sequence[Shard], class_
         seed=request.seed,
         topk=request.topk,
         shards=tuple(shards),
-        class_names=tuple(class_names or teacher.class_names),
+        class_names=teacher.class_names or tuple(class_names),
         versions=library_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

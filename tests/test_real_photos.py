@@ -33,7 +33,7 @@ def test_the_teacher_is_as_good_as_it_is_known_to_be(photos_store: Path) -> None
 def test_views_are_shown_with_the_names_of_their_classes(photos_store: Path, shared_data: Path, tmp_path: Path) -> None:
     shards = f"{shared_data}/imagenet-sample/train-*.tar"
     key = f"train-000000.tar/{Store(photos_store).keys(0)[0]}"
-    assert "n0" in run("inspect", "label", photos_store, key).output  # synsets, from the classes.txt beside the shards
+    assert "target 918 crossword puzzle" in run("inspect", "label", photos_store, key).output
     assert run("inspect", "show", photos_store, key, "--shards", shards, "--out", tmp_path / "g.png").exit_code == 0
     assert Image.open(tmp_path / "g.png").width == 7 * 228 + 4
 
