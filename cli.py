@@ -182,7 +182,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
         place = Place(
             device=device,
             workers=options["workers"],
-            out=out,
+            out=out / "training",
             report=shown.update,
             start_at=shown.start_at,
             log=shown.write,

@@ -1,13 +1,14 @@
 """The renderer: rows in, mixed views out. Both stages, evaluation and inspection make every view here."""
 
 import functools
+import signal
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from . import pixels
@@ -106,19 +107,27 @@ def load(
 
     A batch is rendered whole by one worker, so the number of workers changes no byte. Raises SampleError.
     """
-    loader = DataLoader(
-        _Batches(renderer),
-        sampler=cast("Iterable[int]", batches),
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        collate_fn=_as_it_is,
-    )
-    for item in loader:
-        if isinstance(item, SampleError):
-            raise item
-        yield item
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user's number stands
+        loader = DataLoader(
+            _Batches(renderer),
+            sampler=cast("Iterable[int]", batches),
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            worker_init_fn=_start_worker,
+            collate_fn=_as_it_is,
+        )
+        items = iter(loader)
+    try:
+        for item in items:
+            if isinstance(item, SampleError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError(f"a process that renders views died; is memory short? try fewer --workers ({error})") from error
 
 
 def _as_it_is(item: object) -> object:
@@ -127,13 +136,6 @@ def _as_it_is(item: object) -> object:
 
 def _start_worker(_: int) -> None:
     """One thread for each worker; Ctrl-C is the main process's to handle."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-
-
-def as_checks(check: torch.Tensor) -> NDArray[np.uint16]:
-    """Return checks as the store holds them."""
-    return check.numpy().astype(np.uint16)
