@@ -9,6 +9,7 @@ import click
 from . import __version__
 from .cli_inspect import inspect
 from .commands import (
+    SEED,
     Commands,
     cache_option,
     device_option,
@@ -37,7 +38,7 @@ main.add_command(inspect)
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--per-shard", type=click.IntRange(1), default=1000, show_default=True, help="Samples in a shard.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the shuffle.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the shuffle.")
 def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:
     """Pack SOURCE, a folder of class folders or `digits`, into WebDataset tars in the folder OUT.
 
@@ -81,7 +82,7 @@ def _held_out(shards: Sequence[str], workers: int) -> Any:
 @click.option("--teacher", required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote.")
 @click.option("--views", type=click.IntRange(1), help="Views to cache of each sample.  [default: 300, or the store's]")
 @click.option("--topk", type=click.IntRange(0), help="Largest logits to keep, besides the label.  [default: 0]")
-@click.option("--seed", type=click.IntRange(0), help="Seed of all augmentation.  [default: 0, or the store's]")
+@click.option("--seed", type=SEED, help="Seed of all augmentation.  [default: 0, or the store's]")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU, or as the store has it]")
 @with_options(val_shards_option, workers_option, device_option)
@@ -116,7 +117,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
         from .datasets.recipes import named
         from .train.evaluate import top1
 
-        none = named("none", size=model.input_size)
+        none = named("none", size=model.input_size, overrides=[f"crop_pct={model.crop_pct}"])
         held_out = _held_out(options["val_shards"], workers)
         found = top1(lambda x: (model.logits(x),), ("class",), held_out, none, device=device, workers=workers)
         fill.record_teacher_top1(store, found["class"])
@@ -142,7 +143,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
 @click.option("--epochs", type=int, default=30, show_default=True)
 @click.option("--batch-size", type=int, default=128, show_default=True)
 @click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate at batch size 512.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @with_options(val_shards_option, workers_option, device_option)
 def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) -> None:
     """Train a teacher from scratch, for those without pretrained weights.
@@ -211,7 +212,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
 @click.option("--crop-pct", type=float, default=0.875, show_default=True, help="Centre crop of the evaluation.")
 @click.option("--window", type=int, default=0, help="Shuffle within this many shards.  [default: all]")
 @click.option("--reuse-views", is_flag=True, help="Allow more epochs than cached views.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU]")
 @with_options(val_shards_option, workers_option, device_option)
 def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any) -> None:
@@ -237,7 +238,7 @@ def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any)
     kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
     val_shards, options["epochs"] = options.pop("val_shards"), options["epochs"] or store.views
     options["amp"] = device.type == "cuda" if options["amp"] is None else options["amp"]
-    config = Config(data=training.fingerprint(store), model_kwargs=kwargs, **options)
+    config = Config(data=store.manifest.fingerprint, model_kwargs=kwargs, **options)
     classes = store.manifest.teacher.classes
     student = build_student(config.model, classes=classes, seed=config.seed, drop_path=config.drop_path, **kwargs)
     student.require_size(store.manifest.recipe.size)

@@ -39,6 +39,7 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+SEED = click.IntRange(0, 2**63 - 1)
 shards_option = click.option(
     "--shards", multiple=True, required=True, help="Paths, globs, braces or URLs of WebDataset tars."
 )

@@ -128,7 +128,7 @@ def ask(teacher: Teacher, views: Views, topk: int = 0) -> Labels:
     values, indices = logits.log_softmax(1).topk(topk, dim=1)
     return replace(
         labels,
-        topk_index=indices.cpu().numpy().astype(np.uint16),
+        topk_index=indices.cpu().numpy().astype(np.uint32),
         topk_logit=values.cpu().numpy().astype(np.float16),
     )
 

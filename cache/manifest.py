@@ -1,6 +1,8 @@
 """What a store says of itself: the root attributes, their versions, and what two runs must agree on."""
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -75,6 +77,11 @@ class Manifest:
             raise ValueError(
                 f"expected the attributes of a format {found} store, found them damaged: {error}"
             ) from error
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 16 hex digits of what decides every view and label: recipe, teacher, seed, shards."""
+        return hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
 
     def require_same(self, asked: "Manifest") -> None:
         """Raise ValueError naming the first thing that `asked` wants otherwise than this store has it."""

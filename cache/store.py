@@ -46,11 +46,14 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """What the teacher said of a unit or a cycle: label and check are (view, [shard,] sample); top-k adds an axis."""
+    """What the teacher said of a batch (n,), a unit (view, sample) or a cycle (view, shard, sample).
+
+    Integers, as wide as the store has them or wider; the top-k arrays have one more axis, k, largest first.
+    """
 
     label: NDArray[np.unsignedinteger[Any]]
     check: NDArray[np.uint16]
-    topk_index: NDArray[np.uint16] | None = None
+    topk_index: NDArray[np.unsignedinteger[Any]] | None = None
     topk_logit: NDArray[np.float16] | None = None
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -94,6 +95,9 @@ def _class_folders(folder: Path) -> tuple[dict[str, list[Entry]], list[str]]:
     ]
     if not entries:
         raise ValueError(f"source: expected images in folders of classes in {folder}, found none")
+    key, times = Counter(entry.key for entry in entries).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"source: expected images of a class to differ in name (up to dots), found {times} of {key}")
     return {"train": entries}, classes
 
 

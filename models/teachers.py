@@ -29,6 +29,8 @@ class Teacher:
     std: tuple[float, ...]
     input_size: int
     """Height and width that the model was made for; views of another size are resized to it, on the device."""
+    crop_pct: float
+    """Side of the centre crop that the model is evaluated on, as a share of the image's shorter side."""
     dtype: str
     """`float32`, or `bfloat16` under autocast."""
     classes: int
@@ -68,6 +70,7 @@ def load_teacher(name: str, *, device: torch.device, amp: bool) -> Teacher:
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         input_size=config["input_size"][-1],
+        crop_pct=config.get("crop_pct") or 0.875,
         dtype="bfloat16" if amp else "float32",
         classes=model.num_classes,
         class_names=_class_names(config, model.num_classes),
@@ -79,7 +82,7 @@ def save_teacher(model: nn.Module, folder: Path, *, name: str, size: int, class_
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
     kept = {key: config[key] for key in ("mean", "std", "interpolation", "first_conv", "classifier") if key in config}
-    pretrained = {**kept, "input_size": [3, size, size], "label_names": list(class_names) or None}
+    pretrained = {**kept, "input_size": [3, size, size], "crop_pct": 1.0, "label_names": list(class_names) or None}
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
     description = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": pretrained}
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")

@@ -1,6 +1,5 @@
 """Stage 2: train a student from shards and store, without any teacher."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,6 @@ from . import checkpoint
 from .config import Config, Place
 from .loop import Run, train
 from .replay import Replay
-
-
-def fingerprint(store: Store) -> str:
-    """Return 16 hex digits that identify a store's views and labels: recipe, teacher, seed and shards."""
-    manifest = store.manifest
-    parts = [manifest.recipe.fingerprint, manifest.teacher.sha256, str(manifest.seed)]
-    parts += [shard.sha256 for shard in manifest.shards]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 def table(summary: dict[str, Any], store: Store, shards: Sequence[str], out: Path) -> str:
@@ -55,6 +46,9 @@ def train_student(
     """
     if config.distill == "hard" and student.heads != ("class", "distill"):
         raise ValueError(f"model {config.model}: expected a distillation token (*_distilled_*), or --distill none")
+    classes = store.manifest.teacher.classes
+    if held_out and (found := int(held_out.target.max())) >= classes:
+        raise ValueError(f"val-shards: expected classes below the store's {classes}, found {found}")
     replay = Replay(
         store.order(config.window),
         samples,
@@ -68,7 +62,7 @@ def train_student(
     history = train(
         Run(
             student=student,
-            classes=store.manifest.teacher.classes,
+            classes=classes,
             replay=replay,
             config=config,
             place=place,

@@ -31,7 +31,7 @@ from distillcache.train.evaluate import student_top1
 from distillcache.train.loop import RunInterruptedError
 from distillcache.train.loss import distillation_loss, mixed_target, soft_cross_entropy
 from distillcache.train.replay import Replay, ReplayError
-from distillcache.train.student import fingerprint, train_student
+from distillcache.train.student import train_student
 from tests.conftest import CLASSES, SIZE, cached, run
 
 KWARGS = {"img_size": SIZE, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -46,7 +46,7 @@ def one_thread() -> None:
 
 def config(store: Store, **changes: object) -> Config:
     defaults = {"epochs": 3, "batch_size": 8, "lr": 0.05, "warmup_epochs": 1, "crop_pct": 1.0}
-    return Config(model=MODEL, model_kwargs=KWARGS, data=fingerprint(store), **{**defaults, **changes})
+    return Config(model=MODEL, model_kwargs=KWARGS, data=store.manifest.fingerprint, **{**defaults, **changes})
 
 
 def student(c: Config) -> Student:
