@@ -7,10 +7,14 @@ a new recipe version) write the file anew with `python tests/datasets/test_golde
 import dataclasses
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -68,5 +72,22 @@ def test_golden_vectors_stand() -> None:
         assert measured[name] == golden[name], name
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"ATEN_CPU_CAPABILITY": "avx2", "OPENCV_CPU_DISABLE": "AVX512-SKX", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        {"ATEN_CPU_CAPABILITY": "default", "OPENCV_IPP": "disabled", "OMP_NUM_THREADS": "1"},
+        {"OMP_NUM_THREADS": "3"},
+    ],
+    ids=lambda limits: " ".join(f"{k}={v}" for k, v in limits.items()),
+)
+def test_golden_vectors_stand_on_other_cpus(limits: dict[str, str]) -> None:
+    """The same bytes in processes that are told to do without what this CPU has."""
+    done = subprocess.run([sys.executable, __file__, "-"], env={**os.environ, **limits}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
+
+
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(measure(), indent=1) + "\n")
+    text = json.dumps(measure(), indent=1) + "\n"
+    print(text) if sys.argv[1:] == ["-"] else GOLDEN.write_text(text)
