@@ -159,7 +159,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
     from .train import teacher as training
     from .train.config import Config, Place
 
-    device, size = find_device(options["device"]), options["image_size"] or 224
+    device, size = find_device(options["device"]), 224 if options["image_size"] is None else options["image_size"]
     recipe = recipes.named(options["recipe"] or "crop", size=size, overrides=options["overrides"])
     indexes = _index(shards, digest=True, workers=options["workers"])
     names = class_names([index.url for index in indexes])
@@ -236,7 +236,8 @@ def train_student(shards: Sequence[str], cache: Path, out: Path, **options: Any)
     processes, device_name = join(options.pop("device"))
     device, workers = find_device(device_name), options.pop("workers")
     kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
-    val_shards, options["epochs"] = options.pop("val_shards"), options["epochs"] or store.views
+    val_shards = options.pop("val_shards")
+    options["epochs"] = store.views if options["epochs"] is None else options["epochs"]
     options["amp"] = device.type == "cuda" if options["amp"] is None else options["amp"]
     config = Config(data=store.manifest.fingerprint, model_kwargs=kwargs, **options)
     classes = store.manifest.teacher.classes

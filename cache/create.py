@@ -12,7 +12,7 @@ import torch
 from ..datasets.order import ALONE, Rows
 from ..datasets.recipes import Recipe, named
 from ..datasets.shards import Samples, Shard, ShardIndex, samples_of
-from ..datasets.views import Renderer
+from ..datasets.views import Renderer, SampleError
 from .manifest import Manifest, TeacherRecord, library_versions
 from .store import Probes, Store
 
@@ -66,7 +66,7 @@ class Request:
             return options[name] if options[name] is not None else stored if have else default
 
         if have and options["recipe"] is None and not options["overrides"]:
-            recipe = replace(have.recipe, size=options["image_size"] or have.recipe.size)
+            recipe = replace(have.recipe, size=given("image_size", have.recipe.size, 224))
         else:
             size = given("image_size", have and have.recipe.size, 224)
             recipe = named(options["recipe"] or "deit", size=size, overrides=options["overrides"])
@@ -112,7 +112,12 @@ def create(
                 raise ValueError(f"{index.shard.name}, key {key}: {expected}, found {target}")
     manifest = describe(request, teacher, [index.shard for index in indexes], class_names)
     samples = samples_of(indexes, manifest.seed)
-    return Store.create(path, manifest, indexes, samples, _probe(manifest, samples, teacher))
+    try:
+        probes = _probe(manifest, samples, teacher)
+    except SampleError as error:
+        key = indexes[error.shard].keys[error.sample]
+        raise ValueError(f"shard {error.name}, key {key}: {error.reason}") from error
+    return Store.create(path, manifest, indexes, samples, probes)
 
 
 def _probe(manifest: Manifest, samples: Samples, teacher: Teacher) -> Probes:

@@ -90,7 +90,7 @@ def _fill_once(
                 parts = []
                 done += 1
     except SampleError as error:
-        raise ValueError(f"{store.where(error.shard, error.sample)}: {error}") from error
+        raise ValueError(f"{store.where(error.shard, error.sample)}: {error.reason}") from error
     return done
 
 

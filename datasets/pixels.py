@@ -27,7 +27,7 @@ def decode(data: bytes) -> torch.Tensor:
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         image: torch.Tensor = torchvision.io.decode_image(encoded, mode=torchvision.io.ImageReadMode.RGB)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rpartition(", ")[2]  # without torchvision's function and source line
         raise ValueError(
             f"expected a JPEG, PNG or WebP image, found {len(data)} bytes that do not decode: {reason}"
         ) from error

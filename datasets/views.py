@@ -28,14 +28,14 @@ class Views(NamedTuple):
 
 
 class SampleError(ValueError):
-    """An image that can't be read or decoded; `shard` and `sample` say which."""
+    """An image that can't be read or decoded; `shard` and `sample` say which, `reason` why."""
 
-    def __init__(self, shard: int, sample: int, message: str) -> None:
-        super().__init__(shard, sample, message)
-        self.shard, self.sample, self.message = shard, sample, message
+    def __init__(self, shard: int, sample: int, name: str, reason: str) -> None:
+        super().__init__(shard, sample, name, reason)
+        self.shard, self.sample, self.name, self.reason = shard, sample, name, reason
 
     def __str__(self) -> str:
-        return self.message
+        return f"shard {self.name}, sample {self.sample}: {self.reason}"
 
 
 class Renderer:
@@ -83,8 +83,7 @@ class Renderer:
         try:
             return pixels.decode(self.samples.read(shard, sample))
         except (ValueError, OSError) as error:
-            where = f"{base_name(self.samples.urls[shard])}, sample {sample}"
-            raise SampleError(shard, sample, f"{where}: {error}") from error
+            raise SampleError(shard, sample, base_name(self.samples.urls[shard]), str(error)) from error
 
 
 class _Batches(Dataset[tuple[Rows, Views] | SampleError]):

@@ -43,9 +43,11 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["format"]
-    except Exception as error:  # torch raises whatever the file's bytes lead it to
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: expected a checkpoint, found a file that can't be read: {reason}") from error
+    except Exception as error:  # torch raises whatever the file's bytes lead it to, and advises to unpickle it
+        raise ValueError(
+            f"{path}: expected a checkpoint, found a damaged file ({type(error).__name__}); "
+            "remove it to start over, or name another --out"
+        ) from error
     if found > FORMAT:
         raise ValueError(f"{path}: expected checkpoint format {FORMAT} or older, found {found}; upgrade distillcache")
     return state

@@ -89,8 +89,9 @@ class Replay:
             for batch, views in load(renderer, rows(), workers=self._workers, pin_memory=torch.cuda.is_available()):
                 yield self._batch(batch, views, cycles.popleft())
         except SampleError as error:
-            where = f"{self._store.where(error.shard, error.sample)}: " if self._store else ""
-            raise ValueError(f"{where}{error}") from error
+            if not self._store:
+                raise
+            raise ValueError(f"{self._store.where(error.shard, error.sample)}: {error.reason}") from error
 
     def _stored(self, epoch: int) -> int:
         """Return which epoch of the store is replayed in `epoch` of the run."""

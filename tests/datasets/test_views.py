@@ -67,7 +67,7 @@ def test_recipe_none_is_the_centre_crop_whatever_the_seed(samples: Samples) -> N
 def test_an_image_that_does_not_decode_is_named(samples: Samples, rows: Rows, workers: int) -> None:
     shorter = np.where(np.arange(samples.nbytes.shape[1]) == 3, 30, samples.nbytes).astype(np.uint32)
     broken = Samples(**{f: getattr(samples, f) for f in Samples.__slots__ if f != "nbytes"}, nbytes=shorter)
-    with pytest.raises(SampleError, match=r"train-\d\.tar, sample 3: expected a JPEG, PNG or WebP image"):
+    with pytest.raises(SampleError, match=r"shard train-\d\.tar, sample 3: expected a JPEG, PNG or WebP image"):
         list(load(Renderer(RECIPE, broken), rows.batches(8), workers=workers))
 
 
