@@ -74,7 +74,7 @@ def expand(spec: str | Sequence[str]) -> list[str]:
         if text.startswith("pipe:") or "\n" in text:
             raise ValueError(f"shards: expected paths, globs, braces or URLs, found {text!r}; commands are never run")
         for pattern in braceexpand.braceexpand(text):
-            fs, path = fsspec.url_to_fs(pattern)
+            fs, path = _locate(pattern)
             found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
             if not found:
                 raise ValueError(f"shards: nothing found at {pattern}; check the path")
@@ -86,6 +86,15 @@ def expand(spec: str | Sequence[str]) -> list[str]:
     return ordered
 
 
+def _locate(url: str) -> tuple[Any, str]:
+    """Return the file system of a path or URL, and the path in it."""
+    try:
+        fs, path = fsspec.url_to_fs(url)
+    except ImportError as error:
+        raise ValueError(f"shards: reading {url} needs a package that is not installed: {error}") from error
+    return fs, path
+
+
 def base_name(url: str) -> str:
     """Return the file name of a path or URL."""
     return PurePosixPath(url).name
@@ -93,19 +102,19 @@ def base_name(url: str) -> str:
 
 def size_of(url: str) -> int:
     """Return the size of a shard in bytes, without reading it."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _locate(url)
     return int(fs.size(path))
 
 
 def read_range(url: str, start: int, length: int) -> bytes:
     """Return up to `length` bytes of a file from `start`."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _locate(url)
     return bytes(fs.cat_file(path, start=start, end=start + length))
 
 
 def sha256_of(url: str) -> str:
     """Return the SHA-256 of a shard's bytes, hex."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _locate(url)
     with fs.open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -128,7 +137,7 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
     A sample is a run of members with one key: an image (`KEY.jpg`, `.jpeg`, `.png`, `.webp`) and its class number in
     `KEY.cls`; other members are ignored. Without `digest` the shard's SHA-256 is left empty.
     """
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _locate(url)
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     classes: dict[str, bytes] = {}
     try:
@@ -188,7 +197,7 @@ def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:
 
 def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
     """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
-    fs, location = fsspec.url_to_fs(path or str(PurePosixPath(urls[0]).with_name("classes.txt")))
+    fs, location = _locate(path or str(PurePosixPath(urls[0]).with_name("classes.txt")))
     if not path and not fs.exists(location):
         return []
     return [line.strip() for line in fs.cat_file(location).decode().splitlines() if line.strip()]

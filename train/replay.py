@@ -59,10 +59,10 @@ class Replay:
 
     def require_views(self, epochs: int) -> None:
         """Raise ValueError if the store has too few views for `epochs`, or an epoch has not even one batch."""
-        if not self._steps(0):
-            raise ValueError(
-                f"batch-size: expected at most an epoch's {len(self._rows(0))} views, found {self._batch_size}"
-            )
+        # Epochs of one cycle differ by a pair or so; those of all cycles are alike.
+        shortest = min(len(self._rows(epoch)) for epoch in range(self._order.repeats))
+        if shortest < self._batch_size:
+            raise ValueError(f"batch-size: expected at most an epoch's {shortest} views, found {self._batch_size}")
         if self._store and not self._reuse and epochs > self._store.views:
             raise ValueError(
                 f"epochs: {epochs} epochs need {epochs} views, the store has {self._store.views}; "

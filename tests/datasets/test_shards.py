@@ -82,6 +82,13 @@ def test_expand_takes_globs_braces_and_lists_in_any_order(tmp_path: Path) -> Non
     assert expand(f"file://{tmp_path}/t-000001.tar") == [f"file://{tmp_path}/t-000001.tar"]
 
 
+def test_a_file_system_whose_package_is_missing_is_one_error() -> None:
+    with pytest.raises(
+        ValueError, match="reading s3://bucket/a.tar needs a package that is not installed: Install s3fs"
+    ):
+        expand("s3://bucket/a.tar")
+
+
 def test_expand_refuses_what_is_not_there_or_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing found"):
         expand(f"{tmp_path}/*.tar")

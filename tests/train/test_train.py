@@ -203,6 +203,15 @@ def test_more_epochs_than_views_need_to_be_asked_for(tmp_path: Path, store: Stor
     assert torch.equal(batches[0].images, next(replay(store, shards).batches(0, 0, 1)).images)
 
 
+def test_a_batch_larger_than_the_shortest_epoch_is_refused(tmp_path: Path, store: Store, shards: str) -> None:
+    lengths = [len(store.order().epoch(epoch)) for epoch in range(6)]
+    assert min(lengths) < max(lengths) and lengths[:3] == lengths[3:]
+    for size in (min(lengths) + 1, 1000):
+        with pytest.raises(ValueError, match=f"expected at most an epoch's {min(lengths)} views, found {size}"):
+            replay(store, shards, batch_size=size).require_views(3)
+    replay(store, shards, batch_size=min(lengths)).require_views(3)
+
+
 def test_an_incomplete_store_is_refused(tmp_path: Path, store: Store, shards: str) -> None:
     copy = tmp_path / "c.zarr"
     shutil.copytree(store.path, copy)
