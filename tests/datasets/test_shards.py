@@ -84,7 +84,7 @@ def test_expand_takes_globs_braces_and_lists_in_any_order(tmp_path: Path) -> Non
 
 def test_a_file_system_whose_package_is_missing_is_one_error() -> None:
     with pytest.raises(
-        ValueError, match="reading s3://bucket/a.tar needs a package that is not installed: Install s3fs"
+        ValueError, match=r"reading s3://bucket/a.tar needs a package that is not installed: Install s3fs"
     ):
         expand("s3://bucket/a.tar")
 
