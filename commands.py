@@ -18,6 +18,9 @@ class Commands(click.Group):
         try:
             sys.exit(super().main(*args, **kwargs) or 0)
         except click.UsageError as error:
+            if "\n" in error.format_message():  # a group named without a command: its whole help
+                click.echo(error.format_message(), err=True)
+                sys.exit(2)
             command = error.ctx.command_path if error.ctx else "distillcache"
             _fail(f"{error.format_message()} See {command} --help.", 2)
         except click.ClickException as error:
@@ -27,11 +30,17 @@ class Commands(click.Group):
         except (ValueError, OSError) as error:
             if os.environ.get("DISTILLCACHE_TRACEBACK"):
                 raise
-            _fail(str(error), 2)
+            _fail(_describe(error), 2)
         except RuntimeError as error:
             if not hasattr(error, "exit_code"):
                 raise
             _fail(str(error), error.exit_code)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'writing'}: {error.strerror}; mend that and run again, what is complete stays"
+    return str(error)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -126,7 +126,9 @@ def find(store: Store, key: str) -> tuple[int, int]:
         if key in (name, f"{record.name}/{name}")
     ]
     if not found:
-        raise ValueError(f"key: {store.path} has no sample {key!r}")
+        like = [name for shard in range(len(store.manifest.shards)) for name in store.keys(shard) if key in name]
+        examples = ", ".join((like or store.keys(0))[:3])
+        raise ValueError(f"key: {store.path} has no sample {key!r}, but such as {examples}")
     if len(found) > 1:
         shards = ", ".join(store.manifest.shards[shard].name for shard, _ in found)
         raise ValueError(f"key: {key!r} is in several shards ({shards}); say SHARD/{key}")

@@ -36,7 +36,7 @@ def test_every_command_has_help_an_example_and_documented_options(path: str) -> 
     ("arguments", "message"),
     [
         (["inspect", "info", "nowhere.zarr"], "nowhere.zarr: expected a store that cache-teacher wrote, found none"),
-        (["inspect", "label", "{store}", "nobody"], "has no sample 'nobody'"),
+        (["inspect", "label", "{store}", "nobody"], "has no sample 'nobody', but such as photo000, "),
         (
             ["train-student", "--shards", "nowhere-*.tar", "--cache", "{store}", "--out", "o"],
             "nothing found at nowhere",

@@ -64,9 +64,10 @@ class Replay:
         if shortest < self._batch_size:
             raise ValueError(f"batch-size: expected at most an epoch's {shortest} views, found {self._batch_size}")
         if self._store and not self._reuse and epochs > self._store.views:
+            needed = -(-epochs // self._order.repeats) * self._order.repeats
             raise ValueError(
-                f"epochs: {epochs} epochs need {epochs} views, the store has {self._store.views}; "
-                f"run cache-teacher --views {epochs}, or train with --reuse-views"
+                f"epochs: {epochs} epochs need {needed} views, the store has {self._store.views}; "
+                f"run cache-teacher --views {needed}, or train with --reuse-views"
             )
 
     def steps(self, epoch: int) -> int:
