@@ -16,8 +16,6 @@ CACHE ?= cache.zarr
 OUT ?= runs/$(MODEL)
 TEACHER ?= regnety_160.deit_in1k
 IMAGE_SIZE ?= 224
-VIEWS ?= 300
-EPOCHS ?= $(VIEWS)
 BATCH_SIZE ?= 1024
 TEACHER_BATCH_SIZE ?= 256
 LR ?= 5e-4
@@ -55,12 +53,12 @@ setup: .venv/.installed
 
 cache-teacher: setup $(NEEDS_TEACHER)
 	$(RUN) cache-teacher --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
-	  --teacher '$(TEACHER)' --recipe $(RECIPE) $(SET:%=--set %) --image-size $(IMAGE_SIZE) --views $(VIEWS) \
+	  --teacher '$(TEACHER)' --recipe $(RECIPE) $(SET:%=--set %) --image-size $(IMAGE_SIZE) $(VIEWS:%=--views %) \
 	  --batch-size $(TEACHER_BATCH_SIZE) --workers $(WORKERS) --device $(DEVICE) $(CACHE_FLAGS)
 
 train-student: setup $(NEEDS_CACHE)
 	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
-	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) --distill $(DISTILL) --epochs $(EPOCHS) \
+	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) --distill $(DISTILL) $(EPOCHS:%=--epochs %) \
 	  --batch-size $(BATCH_SIZE) --lr $(LR) --workers $(WORKERS) --device $(DEVICE) $(STUDENT_FLAGS)
 
 digits-shards: setup

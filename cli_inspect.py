@@ -62,4 +62,4 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
 
     store = Store(cache)
     show(store, keys, store.samples(expand(shards)), views).save(out, "PNG")
-    click.echo(f"{len(keys)} samples in {out}")
+    click.echo(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")

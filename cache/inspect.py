@@ -209,8 +209,10 @@ def show(store: Store, keys: Sequence[str], samples: Samples, views: int | None 
             view=numbers,
         )
         original = Image.fromarray(renderer.decode(shard, sample).permute(1, 2, 0).contiguous().numpy())
-        original.thumbnail((cell, cell))
-        pictures = [original, *(Image.fromarray(view) for view in renderer(where).images.numpy())]
+        scale = cell / max(original.size)
+        original = original.resize((max(1, int(original.width * scale)), max(1, int(original.height * scale))))
+        views_seen = [Image.fromarray(view) for view in renderer(where).images.numpy()]
+        pictures = [original, *(seen.resize((cell, cell), Image.Resampling.NEAREST) for seen in views_seen)]
         captions = [f"{said.key}\n{said.target} {said.target_name}", *(_caption(view) for view in said.views[:n])]
         for column, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
             x, y = 4 + column * (cell + 4), 4 + row * (cell + _CAPTION + 4)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..cache.store import Labels, Store
-from ..datasets.order import Order, Rows
+from ..datasets.order import ALONE, Order, Rows
 from ..datasets.shards import Samples
 from ..datasets.views import Renderer, SampleError, Views, load
 
@@ -109,7 +109,7 @@ class Replay:
 
     def _batch(self, rows: Rows, views: Views, cycle: int) -> Batch:
         target = self._samples.target[rows.shard, rows.sample]
-        alone = rows.partner < 0
+        alone = rows.partner == ALONE
         partner = np.where(alone, target, self._samples.target[rows.shard, rows.partner])
         label = None
         if self._store:
@@ -124,7 +124,9 @@ class Replay:
         where = self._store.where(int(row.shard[0]), int(row.sample[0]))
         drift = self._store.manifest.drifted()
         cause = f"these libraries differ from the store's: {', '.join(drift)}" if drift else "the shard was changed"
-        raise ReplayError(f"{where}, view {row.view[0]}: not the image that the teacher saw; {cause}")
+        partner = int(row.partner[0])
+        mixed = f" (mixed with key {self._store.keys(int(row.shard[0]))[partner]})" if partner != ALONE else ""
+        raise ReplayError(f"{where}, view {row.view[0]}{mixed}: not the image that the teacher saw; {cause}")
 
 
 def _int64(values: NDArray[Any]) -> torch.Tensor:

@@ -102,7 +102,7 @@ def test_a_mismatch_names_view_and_libraries_and_exits_with_1(tmp_path: Path, st
     (copy / "zarr.json").write_text(text.replace(f'"torchvision": "{version}"', '"torchvision": "0.1"'))
     found = train(copy, shards, tmp_path / "out", "--epochs", 3)
     assert found.exit_code == 1
-    assert "shard train-0.tar, key photo007, view 0: not the image" in found.output
+    assert "shard train-0.tar, key photo007, view 0 (mixed with key photo0" in found.output
     assert f"torchvision 0.1, here {version}" in found.output
 
 
