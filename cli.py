@@ -108,13 +108,14 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
     model = load_teacher(teacher, device=device, amp=request.amp)
-    held_out = _held_out(options["val_shards"], workers)
+    measured = store is not None and store.manifest.teacher_top1 is not None
+    held_out = None if measured else _held_out(options["val_shards"], workers)
     if store is None:
         indexes = _index(urls, digest=True, workers=workers)
         store = create.create(cache, request, indexes, model, class_names(urls))
     store.manifest.require_same(create.describe(request, model, store.manifest.shards))
     samples = samples or store.samples(urls)
-    if held_out and store.manifest.teacher_top1 is None:
+    if held_out:
         from .datasets.recipes import named
         from .train.evaluate import top1
 

@@ -39,7 +39,7 @@ class SampleError(ValueError):
 
 
 class Renderer:
-    """Makes views of a fixed set of samples by a fixed recipe; holds no randomness and no state but two caches.
+    """Makes views of a fixed set of samples by a fixed recipe; holds no randomness and no state.
 
     Rows of one pair that follow each other share the decoded images, and both sides of a mix share the two views.
     """
