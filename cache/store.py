@@ -185,11 +185,12 @@ class Store:
             chunk[unit.views.start - first :, : new.shape[1]] = new
             array[first : unit.views.stop, unit.shard] = chunk
 
-    def cycle(self, cycle: int) -> Labels:
-        """Return label and check of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
+    def cycle(self, cycle: int, *, topk: bool = False) -> Labels:
+        """Return what is cached of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
         repeats = self.manifest.recipe.repeats
         views = slice(cycle * repeats, (cycle + 1) * repeats)
-        labels = Labels(label=self._read("label", views), check=self._read("check", views))
+        names = self.by_view if topk else ("check", "label")
+        labels = Labels(**{name: self._read(name, views) for name in names})
         real = np.arange(labels.label.shape[2]) < self.counts[:, None]
         if (absent := (labels.label == self.missing) & real).any():
             view, shard, _ = (int(i) for i in np.argwhere(absent)[0])

@@ -1,16 +1,20 @@
 """Checkpoints: written whole or not at all, read without unpickling anything but tensors and plain values."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
+from timm.models import clean_state_dict
 from torch import nn
 
 from ..datasets import atomic
 
 FORMAT = 1
+_METADATA = "distillcache"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,17 +28,10 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: dict[str, Any]
-) -> None:
-    """Write everything that a resumed run needs to `path`."""
-    state = {
-        "format": FORMAT,
-        "config": config,
-        "progress": {name: getattr(progress, name) for name in Progress.__slots__},
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
+def save(path: Path, config: dict[str, Any], progress: Progress, **states: dict[str, Any]) -> None:
+    """Write everything that a resumed run needs to `path`: `model`, `optimizer`, and `ema` where there is one."""
+    noted = {name: getattr(progress, name) for name in Progress.__slots__}
+    state = {"format": FORMAT, "config": config, "progress": noted, **states}
     atomic.write(path, lambda file: torch.save(state, file))
 
 
@@ -48,12 +45,55 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: expected a checkpoint, found a damaged file ({type(error).__name__}); "
             "remove it to start over, or name another --out"
         ) from error
-    if found > FORMAT:
-        raise ValueError(f"{path}: expected checkpoint format {FORMAT} or older, found {found}; upgrade distillcache")
+    _require_readable(path, found)
     return state
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's weights as safetensors, which plain `timm.create_model(..., checkpoint_path=...)` loads."""
+def save_weights(path: Path, model: nn.Module, config: dict[str, Any]) -> None:
+    """Write a model's weights as safetensors, which plain `timm.create_model(..., checkpoint_path=...)` loads.
+
+    Its metadata holds the run's configuration, so that the file says what it is.
+    """
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    atomic.write(path, lambda file: file.write(to_safetensors(weights)))
+    metadata = {_METADATA: json.dumps({"format": FORMAT, "config": config})}
+    atomic.write(path, lambda file: file.write(to_safetensors(weights, metadata)))
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
+    """Return a model's weights by name, and the configuration of the run that wrote them if it was ours.
+
+    `path` is a run's folder (its student.safetensors), a .safetensors file, or a PyTorch checkpoint, ours, DeiT's or
+    timm's, with the weights alone or under `model` or `state_dict`. Raises ValueError if it holds no weights.
+    """
+    path = path / "student.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a checkpoint, found no such file")
+    try:
+        state, noted = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        weights = clean_state_dict(state)
+        if not all(isinstance(value, torch.Tensor) for value in weights.values()) or not weights:
+            raise TypeError("no weights by name")
+    except Exception as error:  # whatever the file's bytes lead torch and safetensors to
+        reason = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+        raise ValueError(f"{path}: expected weights (.safetensors, or tensors that torch saved); {reason}") from error
+    if noted:
+        _require_readable(path, noted["format"])
+    return weights, noted and noted["config"]
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return weights, json.loads(metadata[_METADATA]) if _METADATA in metadata else None
+
+
+def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    ours = {"format", "config", "model"} <= state.keys()
+    return state.get("model", state.get("state_dict", state)), state if ours else None
+
+
+def _require_readable(path: Path, found: int) -> None:
+    if found > FORMAT:
+        raise ValueError(f"{path}: expected checkpoint format {FORMAT} or older, found {found}; upgrade distillcache")

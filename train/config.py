@@ -1,7 +1,7 @@
 """What a training run is told, in one frozen place."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import torch
 
 from .processes import ALONE, Processes
 
-Distill = Literal["hard", "none"]
+Distill = Literal["hard", "soft", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,20 +19,37 @@ class Config:
 
     model: str
     model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    classes: int
+    size: int
+    """Height and width of the images, pixels."""
     data: str
     """Fingerprint of what is trained on: store or shards, recipe, seed."""
+    init: str = ""
+    """Checkpoint whose weights the student starts from."""
     distill: Distill = "hard"
+    alpha: float = 0.5
+    """Weight of the distillation in the loss, the paper's lambda; 0.1 for `soft`."""
+    tau: float = 3.0
+    """Temperature of `soft`."""
     epochs: int = 300
     batch_size: int = 1024
     """Images a step over all processes."""
+    grad_accum_steps: int = 1
+    """Parts in which a step is done, one after the other, to save memory."""
+    opt: str = "adamw"
+    """timm's name of the optimizer."""
     lr: float = 5e-4
     """Learning rate at batch size 512; the run's is in proportion to its batch size."""
     min_lr: float = 1e-5
     warmup_lr: float = 1e-6
     warmup_epochs: int = 5
     weight_decay: float = 0.05
+    clip_grad: float = 0.0
+    """Largest norm of the gradient; 0: any."""
     smoothing: float = 0.1
     drop_path: float = 0.1
+    ema_decay: float = 0.0
+    """Decay of the moving average of the weights (DeiT: 0.99996); 0: none is kept."""
     seed: int = 0
     window: int = 0
     """Shards within which an epoch is shuffled; 0: all."""
@@ -42,19 +59,26 @@ class Config:
     """Side of the centre crop that is evaluated, as a share of the image's shorter side."""
     amp: bool = False
     """bfloat16 autocast."""
+    compile: bool = False
+    """torch.compile."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first field that is out of its range."""
         ranges: dict[str, tuple[float, float]] = {
+            "alpha": (0, 1),
+            "tau": (0.01, 1e3),
             "epochs": (1, 1e6),
             "batch_size": (2, 1e6),
+            "grad_accum_steps": (1, self.batch_size),
             "lr": (0, 1e3),
             "min_lr": (0, 1e3),
             "warmup_lr": (0, 1e3),
             "warmup_epochs": (0, 1e6),
             "weight_decay": (0, 1e3),
+            "clip_grad": (0, 1e6),
             "smoothing": (0, 0.99),
             "drop_path": (0, 0.99),
+            "ema_decay": (0, 0.9999999),
             "window": (0, 1e9),
             "crop_pct": (0.05, 1),
         }
@@ -84,6 +108,8 @@ class Place:
     device: torch.device
     workers: int
     out: Path
+    command: Sequence[str] = ()
+    """The command line of the run, kept in its config.json."""
     processes: Processes = ALONE
     report: Callable[[int], None] = lambda images: None
     """Told how many images were trained on."""

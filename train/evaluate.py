@@ -1,58 +1,149 @@
-"""Evaluation: top-1 of each head, and of both together, on labelled shards."""
+"""Evaluation: what each head, and both together, say of labelled shards."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ..datasets.order import in_sequence
-from ..datasets.recipes import Recipe
+from ..datasets.recipes import named
 from ..datasets.shards import Samples
 from ..datasets.views import Renderer, load
 
-_BATCH = 256
+BATCH_SIZE = 256
+_LARGEST = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictions:
+    """What a model says of every sample, in the shards' order: a head's k = 5 largest classes, or all if fewer.
+
+    `target` is int64 (n,); `classes` int64 and `probabilities` float32 are (n, k) for each head, largest first.
+    `both` is the average of the two heads' logits, as timm and DeiT's code have it.
+    """
+
+    target: NDArray[np.int64]
+    classes: dict[str, NDArray[np.int64]]
+    probabilities: dict[str, NDArray[np.float32]]
+    seconds: float
+    model_seconds: float
+    """Time in the model alone, without reading and decoding."""
+
+    def accuracy(self, k: int = 1) -> dict[str, float]:
+        """Return the top-k accuracy of each head, percent."""
+        return {
+            head: 100 * float((classes[:, :k] == self.target[:, None]).any(axis=1).mean())
+            for head, classes in self.classes.items()
+        }
+
+    def real_accuracy(self, labels: Sequence[Sequence[int]]) -> dict[str, float]:
+        """Return the top-1 accuracy of each head, percent, by `real_labels`; images that have none don't count."""
+        counted = [row for row, known in enumerate(labels) if known]
+        return {
+            head: 100 * sum(int(classes[row, 0]) in labels[row] for row in counted) / max(len(counted), 1)
+            for head, classes in self.classes.items()
+        }
+
+    def to_table(self, shards: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+        """Return columns, a row a sample: shard, key, target and, of each head, its largest classes, how likely."""
+        columns: dict[str, Any] = {"shard": shards, "key": keys, "target": self.target}
+        for head, classes in self.classes.items():
+            columns[head] = classes[:, 0]
+            columns[f"{head}_top{classes.shape[1]}"] = list(classes)
+            columns[f"{head}_probability"] = list(self.probabilities[head])
+        return columns
+
+
+def real_labels(keys: Sequence[str]) -> list[Sequence[int]]:
+    """Return the ReaL labels (Beyer et al. 2020) of ImageNet's validation images, as timm ships them.
+
+    `keys` are the images' own names, ILSVRC2012_val_00000001 and so on. Raises ValueError for others.
+    """
+    from timm.data import RealLabelsImagenet
+
+    known = RealLabelsImagenet([""] * 50_000).real_labels
+    names = [f"{key.rpartition('/')[2]}.JPEG" for key in keys]
+    if unknown := [key for key, name in zip(keys, names, strict=True) if name not in known]:
+        raise ValueError(f"real: expected keys of ImageNet's validation images, found {unknown[0]}; leave out --real")
+    return [known[name] for name in names]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CentreCrops:
+    """The images of an evaluation: the centre crop of every sample, in the shards' order."""
+
+    samples: Samples
+    size: int
+    """Height and width, pixels."""
+    crop_pct: float
+    """Side of the crop as a share of the image's shorter side."""
+    device: torch.device
+    workers: int
+    batch_size: int = BATCH_SIZE
+    report: Callable[[int], None] = lambda images: None
+    """Told how many images were gone through."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Yield batches of uint8 images (n, size, size, RGB) on the device."""
+        recipe = named("none", size=self.size, overrides=[f"crop_pct={self.crop_pct}"])
+        batches = in_sequence(self.samples.count.tolist()).batches(self.batch_size)
+        on_gpu = self.device.type == "cuda"
+        for _, views in load(Renderer(recipe, self.samples), batches, workers=self.workers, pin_memory=on_gpu):
+            yield views.images.to(self.device, non_blocking=True)
+            self.report(len(views.images))
 
 
 @torch.inference_mode()
-def top1(
-    logits_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
-    heads: tuple[str, ...],
-    samples: Samples,
-    recipe: Recipe,
-    *,
-    device: torch.device,
-    workers: int,
-) -> dict[str, float]:
-    """Return the top-1 accuracy, percent, of each head by name, and of two heads' averaged logits as `both` (as timm).
+def predict(
+    logits_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], heads: tuple[str, ...], crops: CentreCrops
+) -> Predictions:
+    """Return what a model says of `crops`.
 
-    `logits_of` takes uint8 images (n, height, width, RGB) on `device` and returns logits (n, classes) for each head.
-    Images are made by `recipe`, usually `none`, in the shards' order.
+    `logits_of` takes uint8 images (n, height, width, RGB) and returns logits (n, classes) for each head.
     """
+    started, in_model = time.monotonic(), 0.0
     names = (*heads, "both") if len(heads) == 2 else heads
-    correct = torch.zeros(len(names), dtype=torch.int64, device=device)
-    rows = in_sequence(samples.count.tolist())
-    for batch, views in load(Renderer(recipe, samples), rows.batches(_BATCH), workers=workers):
-        target = torch.from_numpy(samples.target[batch.shard, batch.sample]).to(device)
-        logits = logits_of(views.images.to(device))
+    found: list[list[torch.return_types.topk]] = []
+    for images in crops:
+        before = _now(crops.device)
+        logits = logits_of(images)
+        in_model += _now(crops.device) - before
         if len(heads) == 2:
-            logits = (*logits, logits[0] + logits[1])
-        correct += torch.stack([(head.argmax(1) == target).sum() for head in logits])
-    return {name: 100 * int(n) / len(rows) for name, n in zip(names, correct.tolist(), strict=True)}
+            logits = (*logits, (logits[0] + logits[1]) / 2)
+        found.append([head.float().softmax(1).topk(min(_LARGEST, head.shape[1]), dim=1) for head in logits])
+    by_head = {name: [part[i] for part in found] for i, name in enumerate(names)}
+    samples = crops.samples
+    rows = in_sequence(samples.count.tolist())
+    return Predictions(
+        target=samples.target[rows.shard, rows.sample].astype(np.int64),
+        classes={name: torch.cat([top.indices for top in parts]).cpu().numpy() for name, parts in by_head.items()},
+        probabilities={name: torch.cat([top.values for top in parts]).cpu().numpy() for name, parts in by_head.items()},
+        seconds=time.monotonic() - started,
+        model_seconds=in_model,
+    )
 
 
-def student_top1(
-    student: nn.Module, samples: Samples, recipe: Recipe, *, device: torch.device, workers: int, amp: bool = False
-) -> dict[str, float]:
-    """Return `top1` of a student, which is left in the mode it was in."""
+def predict_student(student: nn.Module, crops: CentreCrops, *, amp: bool = False) -> Predictions:
+    """Return what a student says of `crops`; it is left in the mode it was in."""
     training = student.training
     student.eval()
 
     def logits_of(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        with torch.autocast(crops.device.type, torch.bfloat16, enabled=amp):
             return tuple(head.float() for head in student(images))
 
     try:
-        heads: tuple[str, ...] = student.heads  # type: ignore[assignment]
-        return top1(logits_of, heads, samples, recipe, device=device, workers=workers)
+        return predict(logits_of, cast(tuple[str, ...], student.heads), crops)
     finally:
         student.train(training)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()

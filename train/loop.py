@@ -1,33 +1,31 @@
 """The training loop: steps, schedule, evaluation, checkpoints. Students and teachers are trained by the same one."""
 
-import csv
-import io
+import contextlib
 import itertools
-import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
 from torch import nn
 
-from ..datasets import atomic, recipes
 from ..datasets.philox import Stream, words
 from ..datasets.shards import Samples
 from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
-from .evaluate import student_top1
+from .evaluate import CentreCrops, predict_student
+from .folder import RunFolder
 from .loss import distillation_loss, mixed_target
 from .replay import Batch, Replay
 
-_STEPS_BETWEEN_STOPS = 20  # with several processes, asking whether any was told to stop waits for all of them
+_STEPS_BETWEEN_LOOKS = 20  # on a GPU, and with several processes, a look at what happened waits for all steps before
 
 
 class RunInterruptedError(RuntimeError):
@@ -40,26 +38,30 @@ class RunInterruptedError(RuntimeError):
         self.exit_code = 128 + signum
 
 
+class NonFiniteLossError(RuntimeError):
+    """A loss was NaN or infinite; last.pt is from before it."""
+
+    exit_code = 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """One training run."""
 
     student: nn.Module
     """Takes uint8 views and returns a tuple of logits, one for each of its `heads`; its `model` is what is saved."""
-    classes: int
     replay: Replay
     config: Config
     place: Place
     held_out: Samples | None
-    size: int
-    """Height and width of the images that are evaluated."""
 
 
 def train(run: Run) -> list[dict[str, float]]:
     """Train to the last epoch, from its checkpoint if there is one; return a row of figures an epoch.
 
-    Leaves last.pt, metrics.csv and config.json in its folder. Raises RunInterruptedError after SIGINT or SIGTERM, with
-    everything saved; ValueError if the checkpoint there is of another run; ReplayError for a view that drifted.
+    Leaves in its folder last.pt, best.safetensors (of the highest top-1 on held-out shards), ema.safetensors, and what
+    `RunFolder` writes. Raises RunInterruptedError after SIGINT or SIGTERM, with everything saved; NonFiniteLossError;
+    ValueError if the checkpoint there is of another run; ReplayError for a view that drifted.
     """
     run.replay.require_views(run.config.epochs)
     training = _Training(run)
@@ -72,95 +74,148 @@ def train(run: Run) -> list[dict[str, float]]:
     return training.progress.history
 
 
+def optimizer_and_schedule(model: nn.Module, config: Config) -> tuple[torch.optim.Optimizer, Callable[[int], None]]:
+    """Return timm's optimizer, and a function that gives it the learning rate of an epoch, as DeiT's main.py does.
+
+    DeiT steps timm's scheduler after each epoch with that epoch's own number, so an epoch has the rate that the
+    schedule gives the one before it: the first two have the warm-up's first. Raises ValueError for an unknown `opt`.
+    """
+    try:
+        optimizer = create_optimizer_v2(model, opt=config.opt, lr=config.scaled_lr, weight_decay=config.weight_decay)
+    except (AssertionError, ValueError, KeyError) as error:
+        raise ValueError(f"opt: expected an optimizer that timm knows, found {config.opt!r}") from error
+    scheduler = CosineLRScheduler(
+        optimizer,
+        t_initial=config.epochs,
+        lr_min=config.min_lr,
+        warmup_t=config.warmup_epochs,
+        warmup_lr_init=config.warmup_lr,
+    )
+    return optimizer, lambda epoch: scheduler.step(max(epoch - 1, 0))
+
+
 class _Training:
     """A run with its state: weights, optimizer, schedule and progress."""
 
     def __init__(self, run: Run) -> None:
         self.config, self.place, self.run = run.config, run.place, run
         self.last = run.place.out / "last.pt"
-        self.model: nn.Module = run.student.model  # type: ignore[assignment]
-        self.optimizer = create_optimizer_v2(
-            self.model, opt="adamw", lr=self.config.scaled_lr, weight_decay=self.config.weight_decay
-        )
-        self.scheduler = CosineLRScheduler(
-            self.optimizer,
-            t_initial=self.config.epochs,
-            lr_min=self.config.min_lr,
-            warmup_t=self.config.warmup_epochs,
-            warmup_lr_init=self.config.warmup_lr,
-        )
+        self.model = cast(nn.Module, run.student.model)
+        first, config = run.place.processes.first, run.config
+        self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config)
+        self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if first and config.ema_decay else None
         self.progress = self._resume() if self.last.exists() else Progress()
-        self.student = self.place.processes.wrap(run.student, self.place.device)
+        self.folder = RunFolder(config, run.place, self.progress.epoch) if first else None
+        student = run.place.processes.wrap(run.student, run.place.device)
+        self.student = cast(nn.Module, torch.compile(student)) if config.compile else student
         self.rate = 0.0
-        if self.place.processes.first:
-            self.place.out.mkdir(parents=True, exist_ok=True)
-            atomic.write_text(self.place.out / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
+        self.bad_step = torch.tensor(0, device=run.place.device)
 
     def train_epoch(self, epoch: int, batches: Iterator[Batch], stop: "_StopSignals") -> None:
         """Do what is left of an epoch's steps; save, and raise RunInterruptedError, where `stop` says so."""
-        self.scheduler.step(epoch)
-        progress, processes, size = self.progress, self.place.processes, self.config.batch_size
+        self.set_rate(epoch)
+        progress, size = self.progress, self.config.batch_size
         steps, before, started = self.run.replay.steps(epoch), progress.step, time.monotonic()
+        cheap = self.place.processes.world == 1 and self.place.device.type == "cpu"
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.place.device)
         for batch in itertools.islice(batches, steps - progress.step):
-            loss_sum += self._step(batch, epoch, progress.step)
+            loss = self._step(batch, epoch, progress.step)
+            loss_sum += loss
             progress.step += 1
             progress.images += size
+            self.bad_step = torch.where((self.bad_step == 0) & ~torch.isfinite(loss), progress.step, self.bad_step)
             self.place.report(size)
-            ask_others = processes.world == 1 or progress.step % _STEPS_BETWEEN_STOPS == 0
-            if ask_others and progress.step < steps and (signum := processes.any(stop.signum, self.place.device)):
-                self._stop(signum, loss_sum)
-        if signum := processes.any(stop.signum, self.place.device):
-            self._stop(signum, loss_sum)
-        progress.loss_sum = processes.mean(loss_sum)
+            if (cheap or progress.step % _STEPS_BETWEEN_LOOKS == 0) and progress.step < steps:
+                self._look(stop, loss_sum)
+        self._look(stop, loss_sum)
+        progress.loss_sum = self.place.processes.mean(loss_sum)
         self.rate = (steps - before) * size / max(time.monotonic() - started, 1e-9)
 
     def finish_epoch(self, epoch: int) -> None:
         """Evaluate, note the epoch's figures, and save."""
         progress, place = self.progress, self.place
-        if place.processes.first:
+        if self.folder:
             if self.run.held_out:
                 self._save()  # the evaluation may be long
             loss = progress.loss_sum / progress.step
             row = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
-            top1 = {f"top1_{head}": percent for head, percent in self._evaluate().items()}
-            progress.history.append({**row, **top1, "images_per_second": self.rate})
+            progress.history.append({**row, **self._evaluate(), "images_per_second": self.rate})
         progress.epoch, progress.step, progress.loss_sum = epoch + 1, 0, 0.0
-        if place.processes.first:
+        if self.folder:
+            if _best_epoch(progress.history) == epoch:
+                checkpoint.save_weights(place.out / "best.safetensors", self.model, asdict(self.config))
+            if self.ema and progress.epoch == self.config.epochs:
+                averaged = cast(nn.Module, self.ema.module.model)
+                checkpoint.save_weights(place.out / "ema.safetensors", averaged, asdict(self.config))
             self._save()
-            _write_metrics(place.out / "metrics.csv", progress.history)
+            self.folder.record(progress.history, last=progress.epoch == self.config.epochs)
             place.log(_line(progress.history[-1], self.config.epochs))
         place.processes.wait()
 
     def _step(self, batch: Batch, epoch: int, step: int) -> torch.Tensor:
         """Do one optimizer step and return its loss, detached, on the device."""
-        config, device = self.config, self.place.device
+        config, rank = self.config, self.place.processes.rank
         # Seeded by its place, a step draws the same stochastic depth whether the run was stopped before it or not.
-        place = (epoch, step, self.place.processes.rank)
-        torch.manual_seed(int(words(config.seed, Stream.STEP, place, 1)[0]) >> 1)
+        torch.manual_seed(int(words(config.seed, Stream.STEP, (epoch, step, rank), 1)[0]) >> 1)
         self.student.train()
-        images, target, partner, lam = (part.to(device, non_blocking=True) for part in batch[:4])
-        label = None if batch.label is None else batch.label.to(device, non_blocking=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
-            logits = self.student(images)
-        mixed = mixed_target(target, partner, lam, self.run.classes, config.smoothing)
-        loss = distillation_loss(logits, mixed, label, config.distill)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = torch.zeros((), device=self.place.device)
+        for number in range(config.grad_accum_steps):
+            part = batch.part(number, config.grad_accum_steps).to(self.place.device)
+            if not len(part.images):
+                continue
+            last = number == config.grad_accum_steps - 1
+            with contextlib.nullcontext() if last else self.place.processes.no_sync(self.student):
+                loss = self._loss(part) * (len(part.images) / len(batch.images))
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if config.clip_grad:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad)
         self.optimizer.step()
-        return loss.detach()
+        if self.ema:
+            self.ema.update(self.run.student)
+        return total
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        config = self.config
+        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=config.amp):
+            logits = self.student(batch.images)
+        target = mixed_target(batch.target, batch.partner, batch.lam, config.classes, config.smoothing)
+        return distillation_loss(
+            logits, target, batch.teacher, distill=config.distill, alpha=config.alpha, tau=config.tau
+        )
 
     def _evaluate(self) -> dict[str, float]:
         if not self.run.held_out:
             return {}
-        place, crop = self.place, [f"crop_pct={self.config.crop_pct}"]
-        recipe = recipes.named("none", size=self.run.size, overrides=crop)
-        return student_top1(
-            self.run.student, self.run.held_out, recipe, device=place.device, workers=place.workers, amp=self.config.amp
+        crops = CentreCrops(
+            samples=self.run.held_out,
+            size=self.config.size,
+            crop_pct=self.config.crop_pct,
+            device=self.place.device,
+            workers=self.place.workers,
         )
+        students = {"top1": self.run.student} | ({"ema_top1": cast(nn.Module, self.ema.module)} if self.ema else {})
+        said = {name: predict_student(student, crops, amp=self.config.amp) for name, student in students.items()}
+        return {f"{name}_{head}": top1 for name, found in said.items() for head, top1 in found.accuracy().items()}
 
     def _save(self) -> None:
-        checkpoint.save(self.last, self.model, self.optimizer, self.progress, asdict(self.config))
+        states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.ema:
+            states["ema"] = self.ema.module.state_dict()
+        checkpoint.save(self.last, asdict(self.config), self.progress, **states)
+
+    def _look(self, stop: "_StopSignals", loss_sum: torch.Tensor) -> None:
+        """Raise NonFiniteLossError or RunInterruptedError where a step or a signal asks for it, on all processes."""
+        processes, progress = self.place.processes, self.progress
+        if bad := processes.any(int(self.bad_step), self.place.device):
+            kept = f"{self.last} is from before it" if self.last.exists() else "nothing was saved before it"
+            raise NonFiniteLossError(
+                f"the loss is not finite in epoch {progress.epoch + 1}, step {bad}; {kept}; "
+                "try a lower --lr, --clip-grad 1 or --no-amp with another --out"
+            )
+        if signum := processes.any(stop.signum, self.place.device):
+            self._stop(signum, loss_sum)
 
     def _stop(self, signum: int, loss_sum: torch.Tensor) -> NoReturn:
         self.progress.loss_sum = self.place.processes.mean(loss_sum)
@@ -174,6 +229,8 @@ class _Training:
         self.config.require_same(state["config"], str(self.last))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
         progress = Progress(**state["progress"])
         self.place.start_at(progress.images)
         if self.place.processes.first and progress.epoch < self.config.epochs:
@@ -181,16 +238,14 @@ class _Training:
         return progress
 
 
-def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    atomic.write_text(path, text.getvalue())
+def _best_epoch(history: list[dict[str, float]]) -> int | None:
+    """Return the first epoch of the highest top-1 (of both heads, or of the only one), None where none was measured."""
+    name = next((name for name in ("top1_both", "top1_class") if name in history[-1]), None)
+    return int(max(history, key=lambda row: row[name])["epoch"]) if name else None
 
 
 def _line(row: dict[str, float], epochs: int) -> str:
-    top1 = "".join(f"  top-1 {k.removeprefix('top1_')} {v:.2f}%" for k, v in row.items() if k.startswith("top1_"))
+    top1 = "".join(f"  {k.replace('top1', 'top-1').replace('_', ' ')} {v:.2f}%" for k, v in row.items() if "top1_" in k)
     return (
         f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['loss']:.4f}  lr {row['lr']:.2e}{top1}"
         f"  {row['images_per_second']:.0f} images/s"

@@ -1,4 +1,4 @@
-"""The losses of DeiT's distillation (Touvron et al. 2021, section 4)."""
+"""The losses of DeiT's distillation (Touvron et al. 2021, section 4), as its published losses.py has them."""
 
 import torch
 import torch.nn.functional as F
@@ -24,14 +24,43 @@ def soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tens
     return -(target * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()
 
 
-def distillation_loss(
-    logits: tuple[torch.Tensor, ...], target: torch.Tensor, label: torch.Tensor | None, distill: Distill
-) -> torch.Tensor:
-    """Return DeiT's loss of (class logits, distillation logits), each (n, classes).
+def from_topk(index: torch.Tensor, value: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return log-probabilities (n, classes), float32, from the k largest: index int64 (n, k), value (n, k) falling.
 
-    `hard`: half the cross-entropy of the class head with `target` (n, classes) and half that of the distillation head
-    with the teacher's `label`, int64 (n,) (equation 3). `none`: the cross-entropy of each head with `target`, averaged.
+    What the k leave of the probability is spread evenly over the other classes, as TinyViT and FKD do.
     """
-    if distill == "none" or label is None:
-        return torch.stack([soft_cross_entropy(head, target) for head in logits]).mean()
-    return 0.5 * soft_cross_entropy(logits[0], target) + 0.5 * F.cross_entropy(logits[1].float(), label)
+    value = value.float()
+    rest = (1 - value.exp().sum(1, keepdim=True)).clamp_min(1e-6) / max(classes - value.shape[1], 1)
+    return torch.minimum(rest.log(), value[:, -1:]).repeat(1, classes).scatter_(1, index, value)
+
+
+def distillation_loss(
+    logits: tuple[torch.Tensor, ...],
+    target: torch.Tensor,
+    teacher: torch.Tensor | None,
+    *,
+    distill: Distill,
+    alpha: float = 0.5,
+    tau: float = 3.0,
+) -> torch.Tensor:
+    """Return DeiT's loss: (1 - alpha) of the class head's cross-entropy with `target`, alpha of the distillation's.
+
+    `logits` are those of the class head and of the distillation head, each (n, classes); a student without a
+    distillation token has only the first, which then learns from both. `target` is (n, classes).
+
+    `hard`: cross-entropy with the teacher's labels, `teacher` int64 (n,) (equation 3; alpha is 0.5).
+    `soft`: tau**2 times the Kullback-Leibler divergence, both sides at temperature tau, from the teacher's logits or
+    log-probabilities, `teacher` (n, classes) (equation 2; the paper's lambda is alpha = 0.1, its tau is 3). The
+    published code divides it by the number of elements, n * classes, not by n as the equation would, and so do we.
+    `none`: the class head's cross-entropy alone, whatever other logits there are.
+    """
+    base = soft_cross_entropy(logits[0], target)
+    if distill == "none" or teacher is None:
+        return base
+    student = logits[-1].float()
+    if distill == "hard":
+        distillation = F.cross_entropy(student, teacher)
+    else:
+        ours, theirs = F.log_softmax(student / tau, dim=1), F.log_softmax(teacher.float() / tau, dim=1)
+        distillation = F.kl_div(ours, theirs, reduction="sum", log_target=True) * (tau * tau / student.numel())
+    return base * (1 - alpha) + distillation * alpha

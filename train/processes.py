@@ -1,6 +1,7 @@
 """The processes of one run: one alone, or several under torchrun, each with its slice of every global batch."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,10 @@ class Processes:
         if self.world == 1:
             return student
         return DistributedDataParallel(student, device_ids=[device.index] if device.type == "cuda" else None)
+
+    def no_sync(self, student: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients are added up but not yet averaged."""
+        return student.no_sync() if self.world > 1 else nullcontext()  # type: ignore[operator]
 
     def mean(self, value: torch.Tensor) -> float:
         """Return the mean of a scalar over all processes."""

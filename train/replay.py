@@ -1,7 +1,9 @@
 """Replay: the batches of a run, epoch after epoch, each view rendered again and checked against the store."""
 
+import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,8 +13,13 @@ from numpy.typing import NDArray
 
 from ..cache.store import Labels, Store
 from ..datasets.order import ALONE, Order, Rows
-from ..datasets.shards import Samples
+from ..datasets.recipes import Recipe
+from ..datasets.shards import Samples, ShardIndex, samples_of
 from ..datasets.views import Renderer, SampleError, Views, load
+from .config import Config
+from .loss import from_topk
+from .processes import ALONE as ONE_PROCESS
+from .processes import Processes
 
 
 class ReplayError(RuntimeError):
@@ -21,40 +28,81 @@ class ReplayError(RuntimeError):
     exit_code = 1
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """What a run is trained on: samples in an order and, from a store, what the teacher said of them."""
+
+    order: Order
+    samples: Samples
+    store: Store | None
+    classes: int
+    fingerprint: str
+
+    @classmethod
+    def stored(cls, store: Store, urls: Sequence[str], window: int = 0) -> "TrainingSet":
+        """Return the views of a store, rendered from the shards at `urls`; ValueError if those are others."""
+        manifest = store.manifest
+        return cls(
+            order=store.order(window),
+            samples=store.samples(urls),
+            store=store,
+            classes=manifest.teacher.classes,
+            fingerprint=manifest.fingerprint,
+        )
+
+    @classmethod
+    def fresh(
+        cls, indexes: Sequence[ShardIndex], recipe: Recipe, *, classes: int, seed: int, window: int = 0
+    ) -> "TrainingSet":
+        """Return as many views as are asked for, without labels, of freshly indexed shards."""
+        samples = samples_of(indexes, seed)
+        names = [index.shard.name for index in indexes]
+        parts = [recipe.fingerprint, *(index.shard.sha256 for index in indexes)]
+        return cls(
+            order=Order(seed=seed, shards=names, samples=samples.count.tolist(), recipe=recipe, window=window),
+            samples=samples,
+            store=None,
+            classes=max(classes, 1 + int(samples.target.max())),
+            fingerprint=hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16],
+        )
+
+
 class Batch(NamedTuple):
     """One step's slice of the global batch; tensors are on the CPU.
 
-    images uint8 (n, height, width, RGB), target and partner int64 (n,), lam float32 (n,), label int64 (n,) or None.
+    images uint8 (n, height, width, RGB), target and partner int64 (n,), lam float32 (n,); teacher is what the loss asks
+    of it: labels int64 (n,), or for `soft` log-probabilities float32 (n, classes), or None.
     """
 
     images: torch.Tensor
     target: torch.Tensor
     partner: torch.Tensor
     lam: torch.Tensor
-    label: torch.Tensor | None
+    teacher: torch.Tensor | None
+
+    def part(self, number: int, parts: int) -> "Batch":
+        """Return one of `parts` slices, of equal sizes up to one."""
+        n = len(self.images)
+        rows = slice(number * n // parts, (number + 1) * n // parts)
+        return Batch(*(None if column is None else column[rows] for column in self))  # type: ignore[arg-type]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(*(None if column is None else column.to(device, non_blocking=True) for column in self))  # type: ignore[arg-type]
 
 
 class Replay:
-    """The views of `samples` in training order: with a store, its labels too; without, fresh views for a teacher."""
+    """The views of a training set in training order, sliced into batches."""
 
-    def __init__(
-        self,
-        order: Order,
-        samples: Samples,
-        store: Store | None,
-        *,
-        batch_size: int,
-        workers: int,
-        reuse_views: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        if batch_size % world:
-            raise ValueError(f"batch-size: expected a multiple of {world} processes, found {batch_size}")
-        self._order, self._samples, self._store = order, samples, store
-        self._batch_size, self._workers, self._reuse = batch_size, workers, reuse_views
-        self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
-        self._rows = lru_cache(maxsize=2)(order.epoch)
+    def __init__(self, data: TrainingSet, config: Config, *, workers: int, processes: Processes = ONE_PROCESS) -> None:
+        size, rank, world = config.batch_size, processes.rank, processes.world
+        if size % world:
+            raise ValueError(f"batch-size: expected a multiple of {world} processes, found {size}")
+        self._order, self._samples, self._store, self._classes = data.order, data.samples, data.store, data.classes
+        self._batch_size, self._workers, self._reuse = size, workers, config.reuse_views
+        self._soft = config.distill == "soft"
+        self._slice = slice(rank * size // world, (rank + 1) * size // world)
+        self._rows = lru_cache(maxsize=2)(self._order.epoch)
         self._labels = lru_cache(maxsize=1)(self._read_labels)
 
     def require_views(self, epochs: int) -> None:
@@ -105,19 +153,25 @@ class Replay:
 
     def _read_labels(self, cycle: int) -> Labels:
         assert self._store
-        return self._store.cycle(cycle)
+        return self._store.cycle(cycle, topk=self._soft)
 
     def _batch(self, rows: Rows, views: Views, cycle: int) -> Batch:
         target = self._samples.target[rows.shard, rows.sample]
         alone = rows.partner == ALONE
         partner = np.where(alone, target, self._samples.target[rows.shard, rows.partner])
-        label = None
+        teacher = None
         if self._store:
             labels, place = self._labels(cycle), (rows.view - cycle * self._order.repeats, rows.shard, rows.sample)
             if (wrong := labels.check[place] != views.check.numpy()).any():
                 self._refuse(rows[np.flatnonzero(wrong)[:1]])
-            label = _int64(labels.label[place])
-        return Batch(views.images, _int64(target), _int64(partner), views.lam, label)
+            teacher = self._teacher(labels, place)
+        return Batch(views.images, _int64(target), _int64(partner), views.lam, teacher)
+
+    def _teacher(self, labels: Labels, place: tuple[NDArray[Any], ...]) -> torch.Tensor:
+        if not self._soft:
+            return _int64(labels.label[place])
+        assert labels.topk_index is not None and labels.topk_logit is not None
+        return from_topk(_int64(labels.topk_index[place]), torch.from_numpy(labels.topk_logit[place]), self._classes)
 
     def _refuse(self, row: Rows) -> None:
         assert self._store

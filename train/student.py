@@ -1,34 +1,34 @@
-"""Stage 2: train a student from shards and store, without any teacher."""
+"""Stage 2: train a student from shards and store, without any teacher; or from shards alone."""
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from ..cache.inspect import info
 from ..cache.store import Store
-from ..datasets import atomic
 from ..datasets.shards import Samples
 from . import checkpoint
 from .config import Config, Place
+from .folder import write_summary
 from .loop import Run, train
-from .replay import Replay
+from .replay import Replay, TrainingSet
 
 
-def table(summary: dict[str, Any], store: Store, shards: Sequence[str], out: Path) -> str:
+def table(summary: dict[str, Any], store: Store | None, shards: Sequence[str], out: Path) -> str:
     """Return the short table that a finished run ends with."""
-    manifest, facts = store.manifest, info(store)
-    top1 = {head: summary.get(f"top1_{head}") for head in ("class", "distill", "both")}
-    rows = [
-        ("teacher top-1", _percent(manifest.teacher_top1)),
-        *((f"student top-1, {head} head{'s' * (head == 'both')}", _percent(v)) for head, v in top1.items()),
-        ("store", f"{facts['bytes']:,} bytes, {facts['bytes_per_view']} bytes a view ({facts['labels']:,} views)"),
-        ("shards", " ".join(shards)),
-        ("cache", str(store.path)),
-        ("student", f"{out / 'student.safetensors'}"),
-    ]
+    top1 = {head: summary[f"top1_{head}"] for head in ("class", "distill", "both") if f"top1_{head}" in summary}
+    rows = [(f"student top-1, {head} head{'s' * (head == 'both')}", f"{v:.2f}%") for head, v in top1.items()]
+    rows = rows or [("student top-1", _percent(None))]
+    if store:
+        facts = info(store)
+        size = f"{facts['bytes']:,} bytes, {facts['bytes_per_view']} bytes a view ({facts['labels']:,} views)"
+        rows = [("teacher top-1", _percent(store.manifest.teacher_top1)), *rows, ("store", size)]
+    rows += [("shards", " ".join(shards))]
+    rows += [("cache", str(store.path))] if store else []
+    rows += [("student", f"{out / 'student.safetensors'}")]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
@@ -38,41 +38,34 @@ def _percent(value: float | None) -> str:
 
 
 def train_student(
-    student: nn.Module, store: Store, samples: Samples, held_out: Samples | None, config: Config, place: Place
+    student: nn.Module, data: TrainingSet, held_out: Samples | None, config: Config, place: Place
 ) -> dict[str, Any] | None:
-    """Train `student` from `store`, leave student.safetensors and summary.json, and return the summary (rank 0 only).
+    """Train `student` on `data`, leave student.safetensors and summary.json, and return the summary (rank 0 only).
 
     See `loop.Run` for what a student is and `loop.train` for the other files and for what is raised.
     """
-    if config.distill == "hard" and student.heads != ("class", "distill"):
-        raise ValueError(f"model {config.model}: expected a distillation token (*_distilled_*), or --distill none")
-    classes = store.manifest.teacher.classes
-    if held_out and (found := int(held_out.target.max())) >= classes:
-        raise ValueError(f"val-shards: expected classes below the store's {classes}, found {found}")
-    replay = Replay(
-        store.order(config.window),
-        samples,
-        store,
-        batch_size=config.batch_size,
-        workers=place.workers,
-        reuse_views=config.reuse_views,
-        rank=place.processes.rank,
-        world=place.processes.world,
-    )
-    history = train(
-        Run(
-            student=student,
-            classes=classes,
-            replay=replay,
-            config=config,
-            place=place,
-            held_out=held_out,
-            size=store.manifest.recipe.size,
-        )
-    )
+    _require_labels(data.store, config)
+    if held_out and (found := int(held_out.target.max())) >= data.classes:
+        raise ValueError(f"val-shards: expected classes below the student's {data.classes}, found {found}")
+    replay = Replay(data, config, workers=place.workers, processes=place.processes)
+    run = Run(student=student, replay=replay, config=config, place=place, held_out=held_out)
+    history = train(run)
     if not place.processes.first:
         return None
-    checkpoint.save_weights(place.out / "student.safetensors", student.model)  # type: ignore[arg-type]
-    summary = {"format": 1, "model": config.model, **history[-1]}
-    atomic.write_text(place.out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    model = cast(nn.Module, student.model)
+    checkpoint.save_weights(place.out / "student.safetensors", model, asdict(config))
+    told = ("model", "distill", "init", "epochs", "batch_size", "seed")
+    summary = {name: getattr(config, name) for name in told} | history[-1]
+    write_summary(place.out, summary)
     return summary
+
+
+def _require_labels(store: Store | None, config: Config) -> None:
+    if config.distill == "none":
+        return
+    if store is None:
+        raise ValueError(f"distill {config.distill}: expected a store of teacher labels (--cache), or --distill none")
+    if config.distill == "soft" and not store.manifest.topk:
+        raise ValueError(
+            f"distill soft: {store.path} holds hard labels only; run cache-teacher --topk K into another store"
+        )

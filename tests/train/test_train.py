@@ -15,22 +15,17 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from timm.data.mixup import mixup_target
-from timm.loss import SoftTargetCrossEntropy
 
 from distillcache.cache.store import Store
-from distillcache.datasets.order import in_sequence
 from distillcache.datasets.philox import Stream, words
-from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import expand, index_shards, samples_of
+from distillcache.datasets.shards import expand
 from distillcache.datasets.views import Renderer
 from distillcache.models.students import Student, build_student
 from distillcache.models.teachers import Teacher
 from distillcache.train.config import Config, Place
-from distillcache.train.evaluate import student_top1
 from distillcache.train.loop import RunInterruptedError
-from distillcache.train.loss import distillation_loss, mixed_target, soft_cross_entropy
-from distillcache.train.replay import Replay, ReplayError
+from distillcache.train.processes import Processes
+from distillcache.train.replay import Replay, ReplayError, TrainingSet
 from distillcache.train.student import train_student
 from tests.conftest import CLASSES, SIZE, cached, run
 
@@ -46,7 +41,8 @@ def one_thread() -> None:
 
 def config(store: Store, **changes: object) -> Config:
     defaults = {"epochs": 3, "batch_size": 8, "lr": 0.05, "warmup_epochs": 1, "crop_pct": 1.0}
-    return Config(model=MODEL, model_kwargs=KWARGS, data=store.manifest.fingerprint, **{**defaults, **changes})
+    fixed = {"model": MODEL, "model_kwargs": KWARGS, "classes": CLASSES, "size": SIZE}
+    return Config(data=store.manifest.fingerprint, **{**fixed, **defaults, **changes})
 
 
 def student(c: Config) -> Student:
@@ -57,9 +53,13 @@ def place(out: Path, workers: int = 0, **more: object) -> Place:
     return Place(device=torch.device("cpu"), workers=workers, out=out, **{"log": lambda line: None, **more})
 
 
-def replay(store: Store, shards: str, workers: int = 0, **more: object) -> Replay:
-    samples = store.samples(expand(shards))
-    return Replay(store.order(), samples, store, **{"batch_size": 8, "workers": workers, **more})
+def stored(store: Store, shards: str) -> TrainingSet:
+    return TrainingSet.stored(store, expand(shards))
+
+
+def replay(store: Store, shards: str, workers: int = 0, rank: int = 0, world: int = 1, **changes: object) -> Replay:
+    processes = Processes(rank=rank, world=world)
+    return Replay(stored(store, shards), config(store, **changes), workers=workers, processes=processes)
 
 
 def test_global_batches_are_the_same_for_any_workers_and_any_slicing(store: Store, shards: str) -> None:
@@ -114,31 +114,29 @@ def train(cache: Path, shards: str, out: Path, *more: object) -> object:
     )  # fmt: skip
 
 
-def test_offline_equals_online(tmp_path: Path, store: Store, shards: str, teacher: Teacher) -> None:
-    """A plain loop that asks the teacher for its hard label, on the same views, has the same losses to the bit."""
-    c = config(store, epochs=6)
-    losses = []
-    original = torch.Tensor.backward
-    torch.Tensor.backward = lambda self: (losses.append(self.item()), original(self))[1]  # type: ignore[method-assign]
-    try:
-        train_student(student(c), store, store.samples(expand(shards)), None, c, place(tmp_path / "run"))
-    finally:
-        torch.Tensor.backward = original  # type: ignore[method-assign]
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Every loss that is propagated back, as it happens."""
+    noted, original = [], torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: (noted.append(loss.item()), original(loss))[1])
+    return noted
 
-    online = student(c).train()
-    optimizer = timm.optim.create_optimizer_v2(online.model, opt="adamw", lr=0.05 * 8 / 512, weight_decay=0.05)
+
+def online(store: Store, shards: str, teacher: Teacher, c: Config) -> int:
+    """Train in a plain loop that asks the teacher at every step, on the same views; return the number of near-ties."""
+    model = student(c).train()
+    optimizer = timm.optim.create_optimizer_v2(model.model, opt="adamw", lr=0.05 * 8 / 512, weight_decay=0.05)
     schedule = timm.scheduler.CosineLRScheduler(optimizer, t_initial=6, lr_min=1e-5, warmup_t=1, warmup_lr_init=1e-6)
-    samples, order, asked, near_ties = store.samples(expand(shards)), store.order(), [], 0
+    samples, order, near_ties = store.samples(expand(shards)), store.order(), 0
     renderer = Renderer(store.manifest.recipe, samples)
     for epoch in range(6):
-        schedule.step(epoch)
+        schedule.step(max(epoch - 1, 0))
         rows = order.epoch(epoch)
         for step, batch in enumerate(list(rows.batches(8))[: len(rows) // 8]):
             views = renderer(batch)
             logits = teacher.logits(views.images)
             top = logits.topk(2).values
             near_ties += int((top[:, 0] - top[:, 1] < 1e-4).sum())
-            label = logits.argmax(1)
             partner = np.where(batch.partner < 0, batch.sample, batch.partner)
             targets = [
                 torch.from_numpy(samples.target[batch.shard, s].astype(np.int64)) for s in (batch.sample, partner)
@@ -149,19 +147,48 @@ def test_offline_equals_online(tmp_path: Path, store: Store, shards: str, teache
             ]
             mixed = one_hot[0] * views.lam[:, None] + one_hot[1] * (1 - views.lam[:, None])
             torch.manual_seed(int(words(0, Stream.STEP, (epoch, step, 0), 1)[0]) >> 1)
-            out, out_dist = online(views.images)
-            loss = 0.5 * -(mixed * F.log_softmax(out, -1)).sum(-1).mean() + 0.5 * F.cross_entropy(out_dist, label)
-            asked.append(loss.item())
+            out, out_dist = model(views.images)
+            base = -(mixed * F.log_softmax(out, -1)).sum(-1).mean()
+            if c.distill == "hard":
+                loss = 0.5 * base + 0.5 * F.cross_entropy(out_dist, logits.argmax(1))
+            else:
+                p, q = ((values / 3).log_softmax(1) for values in (logits, out_dist))
+                loss = 0.9 * base + 0.1 * F.kl_div(q, p, reduction="sum", log_target=True) * 9 / out_dist.numel()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    assert near_ties == 0 and len(losses) == 16 and losses == asked
+    return near_ties
+
+
+def test_offline_equals_online(
+    tmp_path: Path, store: Store, shards: str, teacher: Teacher, losses: list[float]
+) -> None:
+    """A plain loop that asks the teacher for its hard label, on the same views, has the same losses to the bit."""
+    c = config(store, epochs=6)
+    train_student(student(c), stored(store, shards), None, c, place(tmp_path / "run"))
+    offline = losses.copy()
+    losses.clear()
+    assert online(store, shards, teacher, c) == 0
+    assert len(offline) == 16 and losses == offline
+
+
+def test_offline_equals_online_for_soft_labels_to_float16_rounding(
+    tmp_path: Path, shards: str, teacher: Teacher, losses: list[float]
+) -> None:
+    every = cached(tmp_path / "c.zarr", expand(shards), teacher, topk=CLASSES)
+    c = config(every, epochs=6, distill="soft", alpha=0.1)
+    train_student(student(c), stored(every, shards), None, c, place(tmp_path / "run"))
+    offline = losses.copy()
+    losses.clear()
+    online(every, shards, teacher, c)
+    assert len(offline) == 16 and offline == pytest.approx(losses, rel=2**-11)
+    assert offline != losses
 
 
 def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path, store: Store, shards: str) -> None:
     """SIGTERM in the middle of an epoch and SIGINT at the end of one, through the loop's own handlers."""
-    samples, c = store.samples(expand(shards)), config(store, epochs=3)
-    train_student(student(c), store, samples, samples, c, place(tmp_path / "whole"))
+    data, c = stored(store, shards), config(store, epochs=3)
+    train_student(student(c), data, data.samples, c, place(tmp_path / "whole"))
     done = 0
 
     def stop_at(images: int) -> None:
@@ -172,9 +199,9 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path, store
 
     for _ in range(3):
         with pytest.raises(RunInterruptedError) as stopped:
-            train_student(student(c), store, samples, samples, c, place(tmp_path / "parts", report=stop_at))
+            train_student(student(c), data, data.samples, c, place(tmp_path / "parts", report=stop_at))
     assert stopped.value.exit_code == 128 + signal.SIGINT
-    train_student(student(c), store, samples, samples, c, place(tmp_path / "parts", workers=1))
+    train_student(student(c), data, data.samples, c, place(tmp_path / "parts", workers=1))
     whole, parts = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     metrics = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("whole", "parts")]
@@ -187,7 +214,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path, store
 def test_a_resume_with_another_configuration_is_refused(tmp_path: Path, store: Store, shards: str) -> None:
     assert train(store.path, shards, tmp_path / "out", "--epochs", 3).exit_code == 0
     again = train(store.path, shards, tmp_path / "out", "--epochs", 3)
-    assert again.exit_code == 0 and "student top-1, both heads" in again.output
+    assert again.exit_code == 0 and "not measured (--val-shards)" in again.output
     for option, value, message in (("--lr", 0.1, "lr: the run in"), ("--epochs", 6, "epochs: the run in")):
         refused = train(
             store.path, shards, tmp_path / "out", *(() if option == "--epochs" else ("--epochs", 3)), option, value
@@ -223,7 +250,7 @@ def test_an_incomplete_store_is_refused(tmp_path: Path, store: Store, shards: st
 def test_the_final_student_loads_in_plain_timm(tmp_path: Path, store: Store, shards: str) -> None:
     c = config(store)
     trained = student(c)
-    train_student(trained, store, store.samples(expand(shards)), None, c, place(tmp_path))
+    train_student(trained, stored(store, shards), None, c, place(tmp_path))
     plain = timm.create_model(
         MODEL, num_classes=CLASSES, checkpoint_path=str(tmp_path / "student.safetensors"), **KWARGS
     ).eval()
@@ -312,43 +339,8 @@ def test_two_processes_train_as_one(tmp_path: Path, store: Store, shards: str) -
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_losses_are_timms_and_deits() -> None:
-    torch.manual_seed(0)
-    target, lam = torch.randint(0, 7, (6,)), 0.3
-    ours = mixed_target(target, target.flip(0), torch.full((6,), lam), 7, 0.1)
-    assert torch.allclose(ours, mixup_target(target, 7, lam, 0.1), atol=1e-6)
-    logits, label = (torch.randn(6, 7), torch.randn(6, 7)), torch.randint(0, 7, (6,))
-    base = SoftTargetCrossEntropy()(logits[0], ours)
-    assert torch.allclose(soft_cross_entropy(logits[0], ours), base)
-    hard = distillation_loss(logits, ours, label, "hard")
-    assert torch.allclose(hard, 0.5 * base + 0.5 * F.cross_entropy(logits[1], label))
-
-
-def test_undecayed_parameters_are_biases_norms_tokens_and_positions() -> None:
-    model = build_student(MODEL, classes=CLASSES, seed=0, **KWARGS).model
-    optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=1, weight_decay=0.05)
-    plain = {id(p) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
-    names = {name for name, p in model.named_parameters() if id(p) in plain}
-    assert {"cls_token", "dist_token", "pos_embed", "norm.weight", "head.bias", "blocks.0.attn.qkv.bias"} <= names
-    assert not any(name.endswith("weight") and "norm" not in name for name in names)
-
-
-def test_top1_is_counted_by_hand(shards: str) -> None:
-    samples, recipe = samples_of(index_shards(expand(shards)), 0), named("none", size=SIZE)
-    model = build_student(MODEL, classes=CLASSES, seed=0, **KWARGS).eval()
-    found = student_top1(model, samples, recipe, device=torch.device("cpu"), workers=0)
-    right = {"class": 0, "distill": 0, "both": 0}
-    rows = in_sequence(samples.count.tolist())
-    with torch.no_grad():
-        for i in range(len(rows)):
-            heads = model(Renderer(recipe, samples)(rows[i : i + 1]).images)
-            for name, logits in zip(right, (*heads, heads[0] + heads[1]), strict=True):
-                right[name] += int(logits.argmax()) == samples.target[rows.shard[i], rows.sample[i]]
-    assert found == {name: pytest.approx(100 * n / 23) for name, n in right.items()}
-
-
 def test_a_store_without_mixing_trains(tmp_path: Path, shards: str, teacher: Teacher) -> None:
     store = cached(tmp_path / "c.zarr", expand(shards), teacher, views=2, recipe="crop")
     c = config(store, epochs=2)
-    summary = train_student(student(c), store, store.samples(expand(shards)), None, c, place(tmp_path / "out"))
+    summary = train_student(student(c), stored(store, shards), None, c, place(tmp_path / "out"))
     assert np.isfinite(summary["loss"])

@@ -2,21 +2,24 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from ..datasets.recipes import NAMES
+
 
 class Commands(click.Group):
     """A group whose errors are one line: exit code 2 for bad input, 1 for a failed check, 128 + N after signal N."""
 
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run the command line and leave the process with its exit code."""
+    def main(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> NoReturn:
+        """Run the command line and leave the process with its exit code. Commands find the arguments as `obj`."""
         kwargs["standalone_mode"] = False
+        arguments = list(sys.argv[1:] if args is None else args)
         try:
-            sys.exit(super().main(*args, **kwargs) or 0)
+            sys.exit(super().main(arguments, *more, obj=arguments, **kwargs) or 0)
         except click.UsageError as error:
             if "\n" in error.format_message():  # a group named without a command: its whole help
                 click.echo(error.format_message(), err=True)
@@ -60,13 +63,21 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
 )
 as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-cache_option = click.option("--cache", type=click.Path(path_type=Path), required=True, help="The Zarr store.")
-recipe_option = (
-    click.option("--recipe", help="deit, crop or none.  [default: deit, or the store's]"),
+recipe_options = (
+    click.option("--recipe", help=f"{', '.join(NAMES)}.  [default: deit, or the store's]"),
     click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe."),
     click.option("--image-size", type=int, help="Height and width of a view.  [default: 224, or the store's]"),
 )
+model_kwargs_options = (
+    click.option("--model-kwargs", multiple=True, metavar="KEY=VALUE ...", help="Arguments of the model: depth=6 ..."),
+    click.argument("more_model_kwargs", nargs=-1, metavar=""),
+)
 store_argument = click.argument("cache", type=click.Path(path_type=Path))
+
+
+def cache_option(*, required: bool, what: str = "The Zarr store.") -> Callable[[Any], Any]:
+    """Return the option that names a store."""
+    return click.option("--cache", type=click.Path(path_type=Path), required=required, help=what)
 
 
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .commands import as_json_flag, shards_option, store_argument, with_options
+from .options import as_json_flag, shards_option, store_argument, with_options
 
 
 @click.group()
@@ -22,8 +22,8 @@ def inspect_info(cache: Path, as_json: bool) -> None:
     \b
     Example: distillcache inspect info regnety.zarr
     """
-    from .cache.inspect import info, info_text
-    from .cache.store import Store
+    from ..cache.inspect import info, info_text
+    from ..cache.store import Store
 
     store = Store(cache)
     click.echo(json.dumps(info(store), indent=2) if as_json else info_text(store))
@@ -39,8 +39,8 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from .cache.inspect import label, label_text
-    from .cache.store import Store
+    from ..cache.inspect import label, label_text
+    from ..cache.store import Store
 
     found = label(Store(cache), key)
     click.echo(json.dumps(asdict(found), indent=2) if as_json else label_text(found))
@@ -56,9 +56,9 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
     \b
     Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
     """
-    from .cache.inspect import show
-    from .cache.store import Store
-    from .datasets.shards import expand
+    from ..cache.inspect import show
+    from ..cache.store import Store
+    from ..datasets.shards import expand
 
     store = Store(cache)
     show(store, keys, store.samples(expand(shards)), views).save(out, "PNG")

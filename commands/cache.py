@@ -1,0 +1,81 @@
+"""`distillcache cache-teacher`: stage 1."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import shards as reading
+from .options import (
+    SEED,
+    cache_option,
+    device_option,
+    recipe_options,
+    shards_option,
+    val_shards_option,
+    with_options,
+    workers_option,
+)
+from .progress import bar
+
+
+@click.command("cache-teacher")
+@with_options(shards_option, cache_option(required=True), *recipe_options)
+@click.option("--teacher", required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote.")
+@click.option("--views", type=click.IntRange(1), help="Views to cache of each sample.  [default: 300, or the store's]")
+@click.option("--topk", type=click.IntRange(0), help="Largest logits to keep, besides the label.  [default: 0]")
+@click.option("--seed", type=SEED, help="Seed of all augmentation.  [default: 0, or the store's]")
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
+@click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU, or as the store has it]")
+@with_options(val_shards_option, workers_option, device_option)
+def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
+    """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
+
+    Run again, it goes on; with more --views, it extends. Several processes may fill one store at once.
+
+    \b
+    Example: distillcache cache-teacher --shards 'train-{000000..001023}.tar' --cache regnety.zarr
+             --teacher regnety_160.deit_in1k --views 300
+    """
+    from ..cache import create, fill
+    from ..cache.inspect import info_text
+    from ..cache.store import Store
+    from ..datasets.shards import class_names, expand
+    from ..models.inputs import find_device
+    from ..models.teachers import load_teacher
+
+    store = Store(cache) if cache.exists() else None
+    device, workers = find_device(options["device"]), options["workers"]
+    request = create.Request.resolve(options, store, device.type)
+    urls = expand(shards)
+    samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
+    model = load_teacher(teacher, device=device, amp=request.amp)
+    measured = store is not None and store.manifest.teacher_top1 is not None
+    held_out = None if measured else reading.held_out(options["val_shards"], workers)
+    if store is None:
+        indexes = reading.read_index(urls, digest=True, workers=workers)
+        store = create.create(cache, request, indexes, model, class_names(urls))
+    store.manifest.require_same(create.describe(request, model, store.manifest.shards))
+    samples = samples or store.samples(urls)
+    if held_out:
+        from ..train.evaluate import CentreCrops, predict
+
+        crops = CentreCrops(
+            samples=held_out, size=model.input_size, crop_pct=model.crop_pct, device=device, workers=workers
+        )
+        said = predict(lambda images: (model.logits(images),), ("class",), crops)
+        fill.record_teacher_top1(store, said.accuracy()["class"])
+    views = max(request.views, store.views)
+    with bar("cache-teacher", views * int(store.counts.sum()), "views") as shown:
+        fill.fill(
+            store,
+            samples,
+            model,
+            views=views,
+            batch_size=options["batch_size"],
+            workers=workers,
+            report=shown.update,
+            start_at=shown.start_at,
+        )
+    click.echo(info_text(store))

@@ -1,0 +1,241 @@
+"""`distillcache evaluate` and `compare`: what trained students say of labelled shards."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import shards as reading
+from .options import (
+    as_json_flag,
+    cache_option,
+    device_option,
+    model_kwargs_options,
+    shards_option,
+    with_options,
+    workers_option,
+)
+from .progress import bar
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..datasets.shards import Samples
+    from ..models.students import Student
+    from ..train.evaluate import CentreCrops
+
+_image_options = (
+    click.option("--crop-pct", type=float, help="Centre crop.  [default: the run's, or 0.875]"),
+    click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True),
+    click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU]"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Checkpoint:
+    path: Path
+    model: str
+    student: "Student"
+    size: int
+    crop_pct: float
+    amp: bool
+    device: "torch.device"
+
+    @property
+    def name(self) -> str:
+        """What a user calls it: a run by its folder."""
+        return str(self.path.parent if self.path.name == "student.safetensors" else self.path)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The student's heads, and `both` where there are two."""
+        heads = self.student.heads
+        return (*heads, "both") if len(heads) == 2 else heads
+
+    def crops(self, samples: "Samples", workers: int, batch_size: int, report: Callable[[int], None]) -> "CentreCrops":
+        """Return `samples` as this student takes them; ValueError if it knows fewer classes."""
+        from ..train.evaluate import CentreCrops
+
+        if (largest := int(samples.target.max())) >= (classes := self.student.classes):
+            raise ValueError(f"shards: expected classes below the student's {classes} ({self.path}), found {largest}")
+        return CentreCrops(
+            samples=samples,
+            size=self.size,
+            crop_pct=self.crop_pct,
+            device=self.device,
+            workers=workers,
+            batch_size=batch_size,
+            report=report,
+        )
+
+
+@click.command("evaluate")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), required=True, help="A student's weights, or its folder."
+)
+@with_options(shards_option)
+@click.option("--head", type=click.Choice(["class", "distill", "both"]), help="[default: all that there are]")
+@click.option("--real", is_flag=True, help="Also by ImageNet's ReaL labels.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="Parquet file for what is said of each image.")
+@click.option("--model", help="A timm name.  [default: what the checkpoint says]")
+@with_options(*model_kwargs_options, *_image_options, workers_option, device_option, as_json_flag)
+def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, as_json: bool, **options: Any) -> None:
+    """Measure a student's top-1 and top-5 on labelled shards, head by head, and its images per second.
+
+    CHECKPOINT is what train-student left (its folder, or a file in it), or any weights of a timm model, named by
+    --model.
+
+    \b
+    Example: distillcache evaluate --checkpoint runs/tiny --shards 'val-*.tar' --real
+    """
+    from ..datasets import atomic
+    from ..datasets.shards import samples_of
+    from ..models.inputs import find_device
+    from ..train.evaluate import predict_student, real_labels
+
+    workers, head = options["workers"], options["head"]
+    opened = _open(checkpoint, find_device(options["device"]), options)
+    if head and head not in opened.heads:
+        raise ValueError(f"head: expected one of {', '.join(opened.heads)}, which {checkpoint} has; found {head}")
+    write_table = _parquet_writer() if predictions else None
+    indexes = reading.read_index(shards, digest=False, workers=workers)
+    keys = [key for index in indexes for key in index.keys]
+    real = real_labels(keys) if options["real"] else None
+    samples = samples_of(indexes, 0)
+    with bar("evaluate", len(keys), "images") as shown:
+        crops = opened.crops(samples, workers, options["batch_size"], shown.update)
+        said = predict_student(opened.student, crops, amp=opened.amp)
+    if predictions and write_table:
+        table = said.to_table([index.shard.name for index in indexes for _ in index.keys], keys)
+        atomic.write(predictions, lambda file: write_table(table, file))
+    columns = {"top1": said.accuracy(1), "top5": said.accuracy(5)} | (
+        {"real_top1": said.real_accuracy(real)} if real else {}
+    )
+    heads = {
+        name: {column: values[name] for column, values in columns.items()}
+        for name in opened.heads
+        if head in (None, name)
+    }
+    found = {
+        "checkpoint": str(opened.path),
+        "model": opened.model,
+        "size": crops.size,
+        "crop_pct": crops.crop_pct,
+        "images": len(said.target),
+        "heads": heads,
+        "images_per_second": len(said.target) / said.seconds,
+        "model_images_per_second": len(said.target) / said.model_seconds,
+    }
+    click.echo(json.dumps(found, indent=2) if as_json else _evaluation_text(found))
+
+
+def _parquet_writer() -> Callable[[dict[str, Any], Any], None]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ValueError("predictions: pyarrow is not installed; run: pip install 'distillcache[parquet]'") from error
+    return lambda columns, file: pq.write_table(pa.table(columns), file)
+
+
+def _evaluation_text(found: dict[str, Any]) -> str:
+    crop = f"{found['size']} pixels, centre crop {found['crop_pct']:g}"
+    lines = [f"{found['checkpoint']}: {found['model']}, {crop}, {found['images']:,} images", ""]
+    names = {"top1": "top-1", "top5": "top-5", "real_top1": "ReaL top-1"}
+    columns = list(next(iter(found["heads"].values())))
+    lines.append(f"{'head':<8}" + "".join(f"{names[column]:>12}" for column in columns))
+    for head, values in found["heads"].items():
+        lines.append(f"{head:<8}" + "".join(f"{values[column]:>11.2f}%" for column in columns))
+    speed = f"{found['images_per_second']:.1f} images/s, the model alone {found['model_images_per_second']:.1f}"
+    return "\n".join([*lines, "", speed])
+
+
+@click.command("compare")
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@with_options(shards_option, cache_option(required=False, what="A store of these shards by recipe none: the teacher."))
+@with_options(*_image_options, workers_option, device_option, as_json_flag)
+def compare(
+    checkpoints: Sequence[Path], shards: Sequence[str], cache: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Say how often ground truth, teacher and students' heads disagree, and how alike a student's two tokens are.
+
+    The teacher's labels come from a store of the same shards: cache-teacher --recipe none --views 1.
+
+    \b
+    Example: distillcache compare runs/tiny runs/plain --shards 'val-*.tar' --cache regnety-val.zarr
+    """
+    import numpy as np
+
+    from ..cache.store import Store
+    from ..datasets.order import in_sequence
+    from ..datasets.shards import expand, samples_of
+    from ..models.inputs import find_device
+    from ..train import compare as comparing
+    from ..train.evaluate import predict_student
+
+    device, workers = find_device(options["device"]), options["workers"]
+    opened = [_open(path, device, options) for path in checkpoints]
+    store = Store(cache) if cache else None
+    samples = store.samples(expand(shards)) if store else None
+    samples = samples or samples_of(reading.read_index(shards, digest=False, workers=workers), 0)
+    rows = in_sequence(samples.count.tolist())
+    said = {"ground truth": samples.target[rows.shard, rows.sample].astype(np.int64)}
+    if store:
+        said["teacher"] = comparing.teacher_labels(store)
+    tokens: dict[str, list[float]] = {}
+    passes = sum(len(one.student.heads) for one in opened)  # with two heads, a second one over the tokens
+    with bar("compare", passes * len(rows), "images") as shown:
+        for one in opened:
+            crops = one.crops(samples, workers, options["batch_size"], shown.update)
+            found = predict_student(one.student, crops, amp=one.amp)
+            said |= {f"{one.name} {head}": classes[:, 0] for head, classes in found.classes.items()}
+            if one.student.heads == ("class", "distill"):
+                tokens[one.name] = comparing.token_similarity(one.student, crops)
+    matrix = comparing.disagreement(said)
+    if as_json:
+        result = {"names": list(said), "disagreement": matrix.tolist(), "token_similarity": tokens}
+        click.echo(json.dumps({"images": len(rows), **result}, indent=2))
+    else:
+        click.echo(_comparison_text(list(said), matrix, tokens, len(rows)))
+
+
+def _comparison_text(names: list[str], matrix: Any, tokens: dict[str, list[float]], images: int) -> str:
+    width = max(len(name) for name in names)
+    lines = [f"share of {images:,} images on which two disagree, %", ""]
+    lines.append(" " * (width + 4) + "".join(f"{number:>7}" for number in range(1, len(names) + 1)))
+    for number, (name, row) in enumerate(zip(names, matrix, strict=True), start=1):
+        lines.append(f"{number:>2}  {name:<{width}}" + "".join(f"{100 * share:>7.2f}" for share in row))
+    for name, values in tokens.items():
+        lines += ["", f"{name}: cosine similarity of class and distillation token, as learned and after each block"]
+        lines.append("  ".join(f"{value:.2f}" for value in values))
+    return "\n".join(lines)
+
+
+def _open(path: Path, device: "torch.device", options: dict[str, Any]) -> _Checkpoint:
+    from ..models.students import build_student, classes_of, parse_kwargs
+    from ..train.checkpoint import read_weights
+
+    weights, config = read_weights(path)
+    config = config or {}
+    model = options.get("model") or config.get("model")
+    if not model:
+        raise ValueError(
+            f"{path}: expected a student that train-student wrote, found other weights; name their --model"
+        )
+    given = parse_kwargs([*options.get("model_kwargs", ()), *options.get("more_model_kwargs", ())])
+    classes = classes_of(model, weights, str(path))
+    kwargs = config.get("model_kwargs", {}) | given
+    student = build_student(model, classes=classes, seed=0, drop_path=0.0, **kwargs)
+    student.initialize(weights, str(path))
+    return _Checkpoint(
+        path=path / "student.safetensors" if path.is_dir() else path,
+        model=model,
+        student=student.to(device),
+        size=config.get("size") or student.image_size,
+        crop_pct=config.get("crop_pct", 0.875) if options["crop_pct"] is None else options["crop_pct"],
+        amp=device.type == "cuda" if options["amp"] is None else options["amp"],
+        device=device,
+    )

@@ -1,0 +1,200 @@
+"""`distillcache train-teacher` and `train-student`: stage 2, and teachers for those without pretrained weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import shards as reading
+from .options import (
+    SEED,
+    cache_option,
+    device_option,
+    model_kwargs_options,
+    recipe_options,
+    shards_option,
+    val_shards_option,
+    with_options,
+    workers_option,
+)
+from .progress import bar
+
+if TYPE_CHECKING:
+    from ..train.replay import TrainingSet
+
+_optimizer_options = (
+    click.option("--batch-size", type=int, default=1024, show_default=True, help="Images a step."),
+    click.option("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a step is done."),
+    click.option("--opt", default="adamw", show_default=True, help="timm's name of the optimizer."),
+    click.option("--lr", type=float, default=5e-4, show_default=True, help="Learning rate at batch size 512."),
+    click.option("--min-lr", type=float, default=1e-5, show_default=True),
+    click.option("--warmup-lr", type=float, default=1e-6, show_default=True),
+    click.option("--warmup-epochs", type=int, default=5, show_default=True),
+    click.option("--weight-decay", type=float, default=0.05, show_default=True),
+    click.option("--clip-grad", type=float, default=0.0, help="Largest norm of the gradient.  [default: any]"),
+    click.option("--ema-decay", type=float, default=0.0, help="Average the weights: DeiT's 0.99996.  [default: off]"),
+    click.option("--smoothing", type=float, default=0.1, show_default=True, help="Label smoothing of the target."),
+    click.option("--drop-path", type=float, default=0.1, show_default=True, help="Stochastic depth."),
+    click.option("--crop-pct", type=float, default=0.875, show_default=True, help="Centre crop of the evaluation."),
+    click.option("--window", type=int, default=0, help="Shuffle within this many shards.  [default: all]"),
+    click.option("--reuse-views", is_flag=True, help="Allow more epochs than cached views."),
+    click.option("--seed", type=SEED, default=0, show_default=True),
+    click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU]"),
+    click.option("--compile", is_flag=True, help="torch.compile."),
+)
+
+
+@click.command("train-student")
+@with_options(shards_option, cache_option(required=False, what="The Zarr store.  [default: no teacher's labels]"))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the student.")
+@click.option("--model", default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
+@with_options(*model_kwargs_options)
+@click.option("--init", type=click.Path(path_type=Path), help="Start from this checkpoint's weights.")
+@click.option("--distill", type=click.Choice(["hard", "soft", "none"]), help="[default: hard, or none without a store]")
+@click.option("--alpha", type=float, help="Weight of the distillation.  [default: 0.5, or 0.1 for soft]")
+@click.option("--tau", type=float, default=3.0, show_default=True, help="Temperature of soft distillation.")
+@click.option("--epochs", type=int, help="[default: the store's views, or 300 without a store]")
+@with_options(*_optimizer_options, *recipe_options, val_shards_option, workers_option, device_option)
+def train_student(shards: Sequence[str], cache: Path | None, out: Path, **options: Any) -> None:
+    """Stage 2: train a DeiT student from shards and store, without the teacher. Run again, it resumes.
+
+    With --init it goes on from another student, at another image size or for other classes. Without --cache it trains
+    on fresh views (--recipe) and the ground truth alone.
+
+    \b
+    Example: distillcache train-student --shards 'train-*.tar' --cache regnety.zarr --out runs/tiny
+             --val-shards 'val-*.tar' --epochs 300
+    On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
+    """
+    from ..models.inputs import find_device
+    from ..models.students import build_student, parse_kwargs
+    from ..train import student as training
+    from ..train.checkpoint import read_weights
+    from ..train.config import Config, Place
+    from ..train.processes import join, leave
+
+    workers, val_shards = options.pop("workers"), options.pop("val_shards")
+    data = _training_set(shards, cache, workers, options)
+    processes, device_name = join(options.pop("device"))
+    device = find_device(device_name)
+    kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
+    distill = options.pop("distill") or ("hard" if data.store else "none")
+    alpha = {"soft": 0.1}.get(distill, 0.5) if options["alpha"] is None else options["alpha"]
+    views = data.store.views if data.store else 300
+    config = Config(
+        **options
+        | {
+            "classes": data.classes,
+            "size": data.order.recipe.size,
+            "data": data.fingerprint,
+            "model_kwargs": kwargs,
+            "init": str(options["init"] or ""),
+            "distill": distill,
+            "alpha": alpha,
+            "epochs": views if options["epochs"] is None else options["epochs"],
+            "amp": device.type == "cuda" if options["amp"] is None else options["amp"],
+        }
+    )
+    student = build_student(
+        config.model, classes=config.classes, seed=config.seed, drop_path=config.drop_path, **kwargs
+    )
+    student.require_size(config.size)
+    if config.init and not (out / "last.pt").exists():
+        weights, _ = read_weights(Path(config.init))
+        if afresh := student.initialize(weights, config.init):
+            click.echo(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
+    if distill == "none" and student.distilled:
+        student.silence_distillation_head()
+    held_out = reading.held_out(val_shards, workers) if processes.first else None
+    images = config.epochs * int(data.samples.count.sum())
+    with bar("train-student", images, "images", shown=processes.first) as shown:
+        place = Place(
+            device=device,
+            workers=workers,
+            out=out,
+            command=("distillcache", *click.get_current_context().obj),
+            processes=processes,
+            report=shown.update,
+            start_at=shown.start_at,
+            log=shown.write,
+        )
+        summary = training.train_student(student.to(device), data, held_out, config, place)
+    if summary:
+        click.echo(training.table(summary, data.store, shards, out))
+    leave()
+
+
+def _training_set(
+    shards: Sequence[str], cache: Path | None, workers: int, options: dict[str, Any], recipe: str = "deit"
+) -> "TrainingSet":
+    """Take the recipe's options out of `options` and return what they, shards and store say to train on."""
+    from ..cache.store import Store
+    from ..datasets import recipes
+    from ..datasets.shards import class_names, expand
+    from ..train.replay import TrainingSet
+
+    name, overrides, size = (options.pop(option) for option in ("recipe", "overrides", "image_size"))
+    if cache:
+        if name or overrides or size:
+            raise ValueError(f"recipe: {cache} has its own; leave out --recipe, --set and --image-size, or --cache")
+        return TrainingSet.stored(Store(cache), expand(shards), options["window"])
+    chosen = recipes.named(name or recipe, size=224 if size is None else size, overrides=overrides)
+    indexes = reading.read_index(shards, digest=True, workers=workers)
+    classes = len(class_names([index.url for index in indexes]))
+    return TrainingSet.fresh(indexes, chosen, classes=classes, seed=options["seed"], window=options["window"])
+
+
+@click.command("train-teacher")
+@with_options(shards_option, *recipe_options)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the teacher.")
+@click.option("--model", required=True, help="A timm name, such as regnety_002.")
+@click.option("--epochs", type=int, default=30, show_default=True)
+@click.option("--batch-size", type=int, default=128, show_default=True)
+@click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate at batch size 512.")
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@with_options(val_shards_option, workers_option, device_option)
+def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) -> None:
+    """Train a teacher from scratch, for those without pretrained weights.
+
+    \b
+    Example: distillcache train-teacher --shards 'train-*.tar' --out teacher --model regnety_002
+    """
+    from ..datasets.shards import class_names
+    from ..models.inputs import find_device
+    from ..models.students import build_student
+    from ..models.teachers import save_teacher
+    from ..train.config import Config, Place
+    from ..train.student import train_student
+
+    device, workers = find_device(options["device"]), options["workers"]
+    data = _training_set(shards, None, workers, options | {"window": 0}, recipe="crop")
+    config = Config(
+        model=model,
+        classes=data.classes,
+        size=data.order.recipe.size,
+        data=data.fingerprint,
+        distill="none",
+        epochs=options["epochs"],
+        batch_size=options["batch_size"],
+        lr=options["lr"],
+        warmup_epochs=min(5, options["epochs"] // 5),
+        drop_path=0.0,
+        seed=options["seed"],
+        crop_pct=1.0,
+    )
+    classifier = build_student(model, classes=config.classes, seed=config.seed, drop_path=config.drop_path)
+    held_out = reading.held_out(options["val_shards"], workers)
+    with bar("train-teacher", config.epochs * int(data.samples.count.sum()), "images") as shown:
+        place = Place(
+            device=device,
+            workers=workers,
+            out=out / "training",
+            command=("distillcache", *click.get_current_context().obj),
+            report=shown.update,
+            start_at=shown.start_at,
+            log=shown.write,
+        )
+        train_student(classifier.to(device), data, held_out, config, place)
+    save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.urls))
+    click.echo(f"teacher in {out}")

@@ -1,0 +1,92 @@
+"""A run's folder: what was asked for, and the figures of every epoch for people, programs and TensorBoard."""
+
+import csv
+import io
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..datasets import atomic
+from .config import Config, Place
+
+FORMAT = 1
+_SECONDS_BETWEEN_PLOTS = 60
+_INSTALL = "run: pip install 'distillcache[plots]'"
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write a finished run's summary.json."""
+    _write_json(folder / "summary.json", summary)
+
+
+class RunFolder:
+    """Writes config.json, metrics.csv, curves.png and TensorBoard's events; every file whole or not at all."""
+
+    def __init__(self, config: Config, place: Place, epoch: int) -> None:
+        """Open the folder of `place` for a run that has done `epoch` epochs; note the configuration."""
+        self.path, self._log, self._plotted = place.out, place.log, time.monotonic()
+        self.path.mkdir(parents=True, exist_ok=True)
+        described = {
+            "command": shlex.join(place.command),
+            "directory": str(Path.cwd()),
+            "versions": {name: version(name) for name in ("distillcache", "torch", "timm")},
+            "config": asdict(config),
+        }
+        _write_json(self.path / "config.json", described)
+        self._events = self._open_events(epoch)
+
+    def record(self, history: Sequence[dict[str, float]], *, last: bool) -> None:
+        """Write the figures of all epochs; draw the curves with the `last`, and before it once a minute."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        atomic.write_text(self.path / "metrics.csv", text.getvalue())
+        if self._events:
+            for name, value in history[-1].items():
+                if name != "epoch":
+                    self._events.add_scalar(name.replace("top1_", "top1/"), value, int(history[-1]["epoch"]) + 1)
+            self._events.flush()
+        if last or time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS:
+            self._draw_curves(history)
+            self._plotted = time.monotonic()
+
+    def _open_events(self, epoch: int) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._log(f"no TensorBoard events: tensorboard is not installed; {_INSTALL}")
+            return None
+        return SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch + 1 if epoch else None)
+
+    def _draw_curves(self, history: Sequence[dict[str, float]]) -> None:
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            self._log(f"no curves.png: matplotlib is not installed; {_INSTALL}")
+            return
+        panels = {
+            "loss": ["loss"],
+            "top-1 on held-out shards, %": [name for name in history[-1] if "top1" in name],
+            "learning rate": ["lr"],
+        }
+        figure = Figure(figsize=(12, 3.6), layout="constrained")
+        epochs = [row["epoch"] + 1 for row in history]
+        marker = "." if len(epochs) < 3 else None
+        for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+            for name in names:
+                axes.plot(epochs, [row.get(name) for row in history], label=name.replace("top1_", ""), marker=marker)
+            axes.set(title=title, xlabel="epoch")
+            axes.grid(alpha=0.3)
+            if len(names) > 1:
+                axes.legend()
+        atomic.write(self.path / "curves.png", lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    atomic.write_text(path, json.dumps({"format": FORMAT, **value}, indent=2) + "\n")
