@@ -1,12 +1,12 @@
 # Two stages: `make cache-teacher`, then `make train-student`. Alone they run on scikit-learn's handwritten digits;
-# with SHARDS set they run on your data. Every target sets up what it needs; every one goes on where it was.
+# with SHARDS set they run on your data (CACHE= trains without a store). Every target sets up what it needs; every one
+# goes on where it was.
 
 PYTHON ?= python3
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 DEVICE ?= auto
 RECIPE ?= deit
 MODEL ?= deit_tiny_distilled_patch16_224
-DISTILL ?= hard
 
 BIN := .venv/bin
 RUN := $(BIN)/distillcache
@@ -41,7 +41,13 @@ NEEDS_TEACHER := $(DIGITS)/teacher/config.json
 NEEDS_CACHE := cache-teacher
 endif
 
-.PHONY: setup cache-teacher train-student digits-shards test lint clean
+# Methods side by side: SEEDS runs of each, from one store that holds the teacher's TOPK largest logits.
+COMPARE ?= $(or $(DIGITS),runs)/compare
+SEEDS ?= 0 1 2
+TOPK ?= 10
+PLAIN_MODEL ?= deit_tiny_patch16_224
+
+.PHONY: setup cache-teacher train-student compare digits-shards test lint clean
 
 setup: .venv/.installed
 
@@ -57,9 +63,19 @@ cache-teacher: setup $(NEEDS_TEACHER)
 	  --batch-size $(TEACHER_BATCH_SIZE) --workers $(WORKERS) --device $(DEVICE) $(CACHE_FLAGS)
 
 train-student: setup $(NEEDS_CACHE)
-	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
-	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) --distill $(DISTILL) $(EPOCHS:%=--epochs %) \
+	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') \
+	  $(if $(CACHE),--cache '$(CACHE)',--recipe $(RECIPE) $(SET:%=--set %) --image-size $(IMAGE_SIZE)) \
+	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) $(DISTILL:%=--distill %) $(EPOCHS:%=--epochs %) \
 	  --batch-size $(BATCH_SIZE) --lr $(LR) --workers $(WORKERS) --device $(DEVICE) $(STUDENT_FLAGS)
+
+compare: setup
+	$(MAKE) cache-teacher CACHE='$(COMPARE)/teacher.zarr' CACHE_FLAGS='$(CACHE_FLAGS) --topk $(TOPK)'
+	@set -e; train() { $(MAKE) --no-print-directory train-student NEEDS_CACHE= CACHE='$(COMPARE)/teacher.zarr' \
+	    OUT="$(COMPARE)/$$1-$$3" DISTILL="$$1" MODEL="$$2" STUDENT_FLAGS="$(STUDENT_FLAGS) --seed $$3"; }; \
+	for seed in $(SEEDS); do \
+	  train none $(PLAIN_MODEL) $$seed; train soft $(MODEL) $$seed; train hard $(MODEL) $$seed; \
+	done
+	$(BIN)/python bench/compare.py '$(COMPARE)'
 
 digits-shards: setup
 	$(RUN) make-shards digits $(DIGITS)/shards

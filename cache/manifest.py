@@ -81,7 +81,9 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """Return 16 hex digits of what decides every view and label: recipe, teacher, seed, shards."""
-        return hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
+        identity = {name: value for name, value in self._identity().items() if not name.startswith("recipe field")}
+        identity["recipe"] = self.recipe.fingerprint
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def require_same(self, asked: "Manifest") -> None:
         """Raise ValueError naming the first thing that `asked` wants otherwise than this store has it."""

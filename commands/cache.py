@@ -23,6 +23,7 @@ from .progress import bar
 @click.command("cache-teacher")
 @with_options(shards_option, cache_option(required=True), *recipe_options)
 @click.option("--teacher", required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote.")
+@click.option("--teacher-size", type=click.IntRange(16), help="Pixels at which it sees views.  [default: its own]")
 @click.option("--views", type=click.IntRange(1), help="Views to cache of each sample.  [default: 300, or the store's]")
 @click.option("--topk", type=click.IntRange(0), help="Largest logits to keep, besides the label.  [default: 0]")
 @click.option("--seed", type=SEED, help="Seed of all augmentation.  [default: 0, or the store's]")
@@ -50,7 +51,8 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     request = create.Request.resolve(options, store, device.type)
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
-    model = load_teacher(teacher, device=device, amp=request.amp)
+    size = options["teacher_size"] or (store.manifest.teacher.input_size if store else None)
+    model = load_teacher(teacher, device=device, amp=request.amp, size=size)
     measured = store is not None and store.manifest.teacher_top1 is not None
     held_out = None if measured else reading.held_out(options["val_shards"], workers)
     if store is None:

@@ -35,6 +35,8 @@ class Commands(click.Group):
                 raise
             _fail(_describe(error), 2)
         except RuntimeError as error:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch for it
+                _fail("device: its memory does not suffice; lower --batch-size, or raise --grad-accum-steps", 2)
             if not hasattr(error, "exit_code"):
                 raise
             _fail(str(error), error.exit_code)

@@ -1,4 +1,4 @@
-"""RandAugment's ops on uint8 RGB images: the same bytes as timm's (Pillow's), on every x86-64 CPU with AVX2.
+"""RandAugment's and 3-Augment's ops on uint8 RGB images: the bytes of timm's (Pillow's), on every x86-64 CPU with AVX2.
 
 Each op takes an image (height, width, 3) and its argument and returns a new image. Arguments are binary fractions, so
 the float32 sums below are exact, in whatever order and with whatever fused instructions a CPU makes them.
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from .plans import Op
 
@@ -95,8 +95,12 @@ def _contrast(image: UInt8Image, factor: float) -> UInt8Image:
     return _look_up(image, np.clip(mean + factor * (_LEVELS - mean), 0, 255).astype(np.int64))
 
 
+def _grayscale(image: UInt8Image, _: float) -> UInt8Image:
+    return cast(UInt8Image, cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2RGB))
+
+
 def _color(image: UInt8Image, factor: float) -> UInt8Image:
-    return _blend(cast(UInt8Image, cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2RGB)), image, factor)
+    return _blend(_grayscale(image, 0), image, factor)
 
 
 def _sharpness(image: UInt8Image, factor: float) -> UInt8Image:
@@ -105,6 +109,11 @@ def _sharpness(image: UInt8Image, factor: float) -> UInt8Image:
     smooth[[0, -1]] = image[[0, -1]]
     smooth[:, [0, -1]] = image[:, [0, -1]]
     return _blend(cast(UInt8Image, smooth), image, factor)
+
+
+def _gaussian_blur(image: UInt8Image, radius: float) -> UInt8Image:
+    """Pillow's own: three box blurs with integer weights, in C that has no SIMD variants."""
+    return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def _blend(degenerate: UInt8Image, image: UInt8Image, factor: float) -> UInt8Image:
@@ -188,4 +197,6 @@ _OPS: dict[str, Callable[[UInt8Image, float], UInt8Image]] = {
     "ShearY": _along_y(_shear_x),
     "TranslateX": _translate_x,
     "TranslateY": _along_y(_translate_x),
+    "Grayscale": _grayscale,
+    "GaussianBlur": _gaussian_blur,
 }

@@ -5,6 +5,7 @@ real number that reaches a plan is rounded to a binary fraction: the pixels then
 last bit of a C library's `exp` can't be seen.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +31,12 @@ RANDAUGMENT_OPS = (
     "TranslateY",
 )
 """timm's 15 ops with severity increasing in the magnitude (`_RAND_INCREASING_TRANSFORMS`), in timm's order."""
+THREE_AUGMENT_OPS = ("Grayscale", "Solarize", "GaussianBlur")
+"""DeiT III's three, in the order of its `augment.py`."""
+JITTER_OPS = ("Brightness", "Contrast", "Color")
+_JITTER_ORDERS = tuple(itertools.permutations(JITTER_OPS))
+CROP_PADDING = 4
+"""Pixels of reflection around the resized image from which a simple crop is cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +50,21 @@ class Box:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SimpleCrop:
+    """A square out of the whole image, which is first resized to `height` x `width` and padded by `CROP_PADDING`.
+
+    `top` and `left` are where the square of the view's size begins in the padded image.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Op:
-    """One RandAugment op and its argument: degrees, shear factor, pixels, enhancement factor, bits or threshold."""
+    """One op and its argument: degrees, shear factor, pixels, enhancement factor, bits, threshold or radius."""
 
     name: str
     value: float
@@ -61,10 +81,13 @@ class Erase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewPlan:
-    """How to make one view of `size` x `size` pixels from one image: crop, flip, ops, erase, in this order."""
+    """How to make one view of `size` x `size` pixels from one image: crop, flip, ops, erase, in this order.
+
+    A `Box` is cut out of the image and then resized.
+    """
 
     size: int
-    crop: Box
+    crop: Box | SimpleCrop
     hflip: bool
     ops: tuple[Op, ...]
     erase: Erase | None
@@ -88,9 +111,13 @@ UNMIXED = MixPlan(kind="none", lam=1.0, box=None)
 def plan_view(recipe: Recipe, seed: int, view: int, height: int, width: int) -> ViewPlan:
     """Return the plan of view `view` of a `height` x `width` image whose sample has `seed`."""
     draws = Draws(seed, Stream.VIEW, (view, 0, 0))
-    crop = _random_crop(recipe, draws, height, width) if recipe.random_crop else _centre_crop(recipe, height, width)
+    crop = _crop(recipe, draws, height, width)
     hflip = draws.chance(recipe.hflip)
     ops = tuple(op for _ in range(recipe.randaug_ops) if (op := _randaugment_op(recipe, draws)))
+    if recipe.three_augment:
+        ops += (_three_augment_op(draws),)
+    if recipe.color_jitter > 0:
+        ops += _jitter_ops(recipe.color_jitter, draws)
     box = _erase_box(recipe, draws)
     erase = Erase(box=box, seed=seed, view=view) if box else None
     return ViewPlan(size=recipe.size, crop=crop, hflip=hflip, ops=ops, erase=erase)
@@ -111,7 +138,16 @@ def plan_mix(recipe: Recipe, seed: int, partner_seed: int, view: int) -> MixPlan
     return MixPlan(kind="mixup", lam=_binary_fraction(draws.beta(recipe.mixup_alpha), 16), box=None)
 
 
-def _random_crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box:
+def _crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box | SimpleCrop:
+    match recipe.crop:
+        case "resized":
+            return _resized_crop(recipe, draws, height, width)
+        case "simple":
+            return _simple_crop(recipe.size, draws, height, width)
+    return _centre_crop(recipe, height, width)
+
+
+def _resized_crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box:
     """Draw timm's RandomResizedCropAndInterpolation.get_params."""
     for _ in range(10):
         area = draws.uniform(*recipe.crop_scale) * height * width
@@ -123,6 +159,16 @@ def _random_crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box:
     w = min(width, max(1, round(height * high)))
     h = min(height, max(1, round(width / low)))
     return Box(top=(height - h) // 2, left=(width - w) // 2, height=h, width=w)
+
+
+def _simple_crop(size: int, draws: Draws, height: int, width: int) -> SimpleCrop:
+    """Draw torchvision's RandomCrop(size, padding=4) of what its Resize(size) leaves: two words."""
+    short, long = sorted((height, width))
+    stretched = int(size * long / short)
+    high, wide = (stretched, size) if width <= height else (size, stretched)
+    margin = 2 * CROP_PADDING - size
+    top, left = draws.integer(0, high + margin), draws.integer(0, wide + margin)
+    return SimpleCrop(height=high, width=wide, top=top, left=left)
 
 
 def _centre_crop(recipe: Recipe, height: int, width: int) -> Box:
@@ -157,6 +203,20 @@ def _op_value(name: str, level: float, sign: int, size: int) -> float:
         case "SolarizeAdd":
             return min(128, int(level * 110))
     return 0
+
+
+def _three_augment_op(draws: Draws) -> Op:
+    """Draw one of DeiT III's three ops: two words, whichever it is."""
+    name = THREE_AUGMENT_OPS[draws.integer(0, len(THREE_AUGMENT_OPS) - 1)]
+    radius = _binary_fraction(draws.uniform(0.1, 2.0), 12)
+    return Op(name=name, value={"Solarize": 128, "GaussianBlur": radius}.get(name, 0))
+
+
+def _jitter_ops(strength: float, draws: Draws) -> tuple[Op, ...]:
+    """Draw torchvision's ColorJitter(strength, strength, strength): one word for the order, one for each factor."""
+    order = _JITTER_ORDERS[draws.integer(0, len(_JITTER_ORDERS) - 1)]
+    factors = {name: _binary_fraction(draws.uniform(1 - strength, 1 + strength), 12) for name in JITTER_OPS}
+    return tuple(Op(name=name, value=factors[name]) for name in order)
 
 
 def _erase_box(recipe: Recipe, draws: Draws) -> Box | None:

@@ -6,6 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+CROPS = ("resized", "simple", "centre")
+_ADDED = frozenset({"three_augment", "color_jitter"})
+"""Fields that recipes once did not have. Where one is absent it has its default, which must leave every plan alone."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -18,8 +22,8 @@ class Recipe:
     name: str
     size: int = 224
     """Height and width of a view, pixels."""
-    random_crop: bool = True
-    """Random resized crop; otherwise a centre crop."""
+    crop: str = "resized"
+    """One of `CROPS`: a random resized crop, DeiT III's simple random crop, or a centre crop."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Area of the random crop as a share of the image's."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -34,6 +38,10 @@ class Recipe:
     randaug_magnitude: float = 9.0
     randaug_std: float = 0.5
     """Standard deviation of the magnitude, which is then clipped to 0..10."""
+    three_augment: bool = False
+    """DeiT III's 3-Augment (Touvron et al. 2022): grey, solarized or blurred, each with probability 1/3."""
+    color_jitter: float = 0.0
+    """Brightness, contrast and saturation change by factors in 1 -/+ this, in a random order; 0 turns it off."""
     erase_prob: float = 0.25
     erase_area: tuple[float, float] = (0.02, 1 / 3)
     erase_ratio: tuple[float, float] = (0.3, 1 / 0.3)
@@ -50,6 +58,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first field that is out of its range."""
+        if self.crop not in CROPS:
+            raise ValueError(f"recipe field crop: expected one of {', '.join(CROPS)}, found {self.crop!r}")
         probabilities = ("hflip", "randaug_prob", "erase_prob", "mix_prob", "switch_prob")
         ranges: dict[str, tuple[float, float]] = {
             **dict.fromkeys(probabilities, (0, 1)),
@@ -60,6 +70,7 @@ class Recipe:
             "randaug_ops": (0, 16),
             "randaug_magnitude": (0, 10),
             "randaug_std": (0, 10),
+            "color_jitter": (0, 1),
             "erase_area": (0.001, 0.99),
             "erase_ratio": (0.01, 100),
             "mixup_alpha": (0, 100),
@@ -79,8 +90,12 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """Return the first 16 hex digits of the SHA-256 of the canonical JSON of all fields but the name."""
-        fields = {name: value for name, value in self.to_dict().items() if name != "name"}
+        """Return 16 hex digits of the SHA-256 of the fields' canonical JSON, without the name.
+
+        Fields of `_ADDED` at their default are left out too: a recipe keeps its fingerprint when a field is added.
+        """
+        neutral = {field.name: field.default for field in dataclasses.fields(self) if field.name in _ADDED}
+        fields = {k: v for k, v in self.to_dict().items() if k != "name" and (k not in neutral or v != neutral[k])}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,10 +104,16 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
-        """Return the recipe that `to_dict` described; ValueError names a field that is missing or unknown."""
+        """Return the recipe that `to_dict` described; ValueError names a field that is missing or unknown.
+
+        Fields of `_ADDED` may be missing, as they are in older stores.
+        """
+        fields = dict(fields)
+        if "random_crop" in fields:  # what told the first two crops apart before there was a third
+            fields["crop"] = "resized" if fields.pop("random_crop") else "centre"
         known = {field.name for field in dataclasses.fields(cls)}
-        if set(fields) != known:
-            raise ValueError(f"recipe: expected the fields {sorted(known)}, differing in {sorted(known ^ set(fields))}")
+        if differing := (known ^ set(fields)) - (_ADDED - set(fields)):
+            raise ValueError(f"recipe: expected the fields {sorted(known)}, differing in {sorted(differing)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 
@@ -125,8 +146,9 @@ _RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(name="deit"),
+        Recipe(name="deit3", randaug_ops=0, erase_prob=0.0, three_augment=True, color_jitter=0.3),
         Recipe(name="crop", randaug_ops=0, erase_prob=0.0, mix_prob=0.0, repeats=1),
-        Recipe(name="none", random_crop=False, hflip=0.0, randaug_ops=0, erase_prob=0.0, mix_prob=0.0, repeats=1),
+        Recipe(name="none", crop="centre", hflip=0.0, randaug_ops=0, erase_prob=0.0, mix_prob=0.0, repeats=1),
     )
 }
 NAMES = tuple(_RECIPES)

@@ -28,7 +28,7 @@ class Teacher:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     input_size: int
-    """Height and width that the model was made for; views of another size are resized to it, on the device."""
+    """Height and width at which it sees views; those of another size are resized to it, on the device."""
     crop_pct: float
     """Side of the centre crop that the model is evaluated on, as a share of the image's shorter side."""
     dtype: str
@@ -50,10 +50,11 @@ class Teacher:
         return logits.float()
 
 
-def load_teacher(name: str, *, device: torch.device, amp: bool) -> Teacher:
+def load_teacher(name: str, *, device: torch.device, amp: bool, size: int | None = None) -> Teacher:
     """Return the pretrained teacher `name`: a timm name, `local-dir:FOLDER`, or a folder that train-teacher wrote.
 
-    Raises ValueError if there is no such model or its weights can't be had.
+    It sees views at `size` pixels, or at the size it was made for. Raises ValueError if there is no such model, its
+    weights can't be had, or it takes one size only and that is another.
     """
     source = f"local-dir:{name}" if Path(name).is_dir() else name
     try:
@@ -62,6 +63,9 @@ def load_teacher(name: str, *, device: torch.device, amp: bool) -> Teacher:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise ValueError(f"teacher {name}: expected a timm model with pretrained weights; {reason}") from error
     config: dict[str, Any] = model.pretrained_cfg
+    own = config["input_size"][-1]
+    if size not in (None, own) and hasattr(getattr(model, "patch_embed", None), "img_size"):
+        raise ValueError(f"teacher-size: {name} takes images of {own} pixels only, found {size}")
     return Teacher(
         name=name,
         sha256=weights_digest(model),
@@ -69,7 +73,7 @@ def load_teacher(name: str, *, device: torch.device, amp: bool) -> Teacher:
         device=device,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        input_size=config["input_size"][-1],
+        input_size=size or own,
         crop_pct=config.get("crop_pct") or 0.875,
         dtype="bfloat16" if amp else "float32",
         classes=model.num_classes,

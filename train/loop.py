@@ -119,7 +119,15 @@ class _Training:
         cheap = self.place.processes.world == 1 and self.place.device.type == "cpu"
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.place.device)
         for batch in itertools.islice(batches, steps - progress.step):
-            loss = self._step(batch, epoch, progress.step)
+            try:
+                loss = self._step(batch, epoch, progress.step)
+            except RuntimeError as error:
+                if not self.config.compile:
+                    raise
+                if stop.signum:  # Ctrl-C also reaches the compiler that torch.compile has started
+                    self._stop(stop.signum, loss_sum)
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"compile: torch.compile failed ({reason}); leave out --compile") from error
             loss_sum += loss
             progress.step += 1
             progress.images += size

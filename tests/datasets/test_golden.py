@@ -21,10 +21,13 @@ from PIL import Image
 from distillcache.datasets import pixels
 from distillcache.datasets.order import Order, sample_seeds
 from distillcache.datasets.philox import Stream, words
-from distillcache.datasets.plans import RANDAUGMENT_OPS, Op, ViewPlan, plan_mix, plan_view
-from distillcache.datasets.recipes import NAMES, named
+from distillcache.datasets.plans import RANDAUGMENT_OPS, THREE_AUGMENT_OPS, Op, ViewPlan, plan_mix, plan_view
+from distillcache.datasets.recipes import named
 
 GOLDEN = Path(__file__).with_name("golden.json")
+NAMES = ("deit", "deit3", "crop", "none")
+SIMPLE = named("deit3", overrides=["crop=simple"])
+OPS = tuple(dict.fromkeys(RANDAUGMENT_OPS + THREE_AUGMENT_OPS))
 
 
 def picture(height: int = 150, width: int = 200) -> torch.Tensor:
@@ -47,6 +50,8 @@ def measure() -> dict[str, Any]:
     plans = {name: [plan_view(named(name), 2**63 + 5, v, 150, 200) for v in range(12)] for name in NAMES}
     mixes = [plan_mix(deit, 1000 + v, 2000, v) for v in range(12)]
     whole = {name: [pixels.render(plan, image) for plan in plans[name]] for name in NAMES}
+    simple_plans = [plan_view(SIMPLE, 2**63 + 5, v, 150, 200) for v in range(12)]
+    simple = [pixels.render(plan, image) for plan in simple_plans]
     small = [pixels.render(plan_view(named("deit", size=32), 9, v, 150, 200), image) for v in range(12)]
     deit_views = whole["deit"]
     return {
@@ -55,19 +60,21 @@ def measure() -> dict[str, Any]:
         "pairs": Order(seed=42, shards=["train-000000.tar"], samples=[11], recipe=deit).pairs(0, 7).tolist(),
         "epoch": Order(seed=42, shards=["a.tar", "b.tar"], samples=[7, 6], recipe=deit).epoch(4).sample.tolist(),
         "plans": {name: [dataclasses.asdict(plan) for plan in plans[name]] for name in NAMES},
+        "plans of crop=simple": [dataclasses.asdict(plan) for plan in simple_plans],
         "mixes": [dataclasses.asdict(mix) for mix in mixes],
         "checks": {name: [pixels.check(view) for view in whole[name]] for name in NAMES},
+        "checks of crop=simple": [pixels.check(view) for view in simple],
         "checks at 32 pixels": [pixels.check(view) for view in small],
         "checks of mixes": [pixels.check(pixels.mix(m, deit_views[i], deit_views[i - 1])) for i, m in enumerate(mixes)],
-        "checks of ops": {
-            name: pixels.check(pixels.render(one_op(plans["deit"][0], name), image)) for name in RANDAUGMENT_OPS
-        },
+        "checks of ops": {name: pixels.check(pixels.render(one_op(plans["deit"][0], name), image)) for name in OPS},
         "fingerprints": {name: named(name).fingerprint for name in NAMES},
+        "fingerprint of crop=simple": SIMPLE.fingerprint,
     }
 
 
 def test_golden_vectors_stand() -> None:
     golden, measured = json.loads(GOLDEN.read_text()), json.loads(json.dumps(measure()))
+    assert list(measured) == list(golden)
     for name in golden:
         assert measured[name] == golden[name], name
 

@@ -1,4 +1,4 @@
-"""Every RandAugment op beside timm's own, over its whole range of arguments."""
+"""Every op beside the published one, over its whole range of arguments, on real photos."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ from PIL import Image
 from timm.data import auto_augment
 
 from distillcache.datasets import ops, plans
+
+from .published import DEIT3_OPS
 
 FILL = {"fillcolor": (124, 116, 104), "resample": Image.Resampling.BICUBIC}
 TIMM = {
@@ -36,14 +38,14 @@ def timm_op(name: str, view: np.ndarray, value: float) -> np.ndarray:
 
 def arguments(name: str) -> list[float]:
     """Return the arguments of an op over all levels and both signs, as a plan would hold them."""
-    values = {plans._op_value(name, level, sign, 224) for level in np.linspace(0, 1, 11) for sign in (1, -1)}
+    values = {plans._op_value(name, level, sign, 224) for level in np.linspace(0, 1, 21) for sign in (1, -1)}
     return sorted(values - {0} if name == "Posterize" else values)  # Pillow 13 refuses 0 bits
 
 
 @pytest.mark.parametrize("name", plans.RANDAUGMENT_OPS)
-def test_op_equals_timm(name: str, views: list[np.ndarray]) -> None:
+def test_op_equals_timm(name: str, real_views: list[np.ndarray]) -> None:
     for i, value in enumerate(arguments(name)):
-        view = views[i % len(views)]
+        view = real_views[i % len(real_views)]
         ours = ops.apply_op(view, plans.Op(name=name, value=value)).astype(int)
         theirs = timm_op(name, view, value)
         difference = np.abs(ours - theirs)
@@ -63,8 +65,38 @@ def test_op_on_flat_and_extreme_images_equals_timm(name: str) -> None:
         assert np.abs(ours - theirs).max() <= (name in RESAMPLED), (name, level)
 
 
+def deit3_arguments(name: str) -> list[float]:
+    """Return arguments of one of DeiT III's ops: all that it can have, or 48 of them with both ends."""
+    if name in ("Grayscale", "Solarize"):
+        return [{"Grayscale": 0, "Solarize": 128}[name]] * 8  # one for each photo
+    low, high = (0.1, 2) if name == "GaussianBlur" else (0, 2)  # `color_jitter` goes up to 1
+    return [plans._binary_fraction(value, 12) for value in np.linspace(low, high, 48)]
+
+
+@pytest.mark.parametrize("name", DEIT3_OPS)
+def test_op_equals_deit3s(name: str, real_views: list[np.ndarray]) -> None:
+    for i, value in enumerate(deit3_arguments(name)):
+        view = real_views[i % len(real_views)]
+        theirs = DEIT3_OPS[name](Image.fromarray(view), value)
+        assert ops.apply_op(view, plans.Op(name=name, value=value)).tobytes() == theirs.tobytes(), (name, value)
+
+
+@pytest.mark.parametrize("name", DEIT3_OPS)
+def test_op_on_flat_and_extreme_images_equals_deit3s(name: str) -> None:
+    for level in (0, 1, 127, 128, 255):
+        view = np.full((32, 48, 3), level, np.uint8)
+        for value in (deit3_arguments(name)[0], deit3_arguments(name)[-1]):
+            theirs = DEIT3_OPS[name](Image.fromarray(view), value)
+            assert ops.apply_op(view, plans.Op(name=name, value=value)).tobytes() == theirs.tobytes(), (name, level)
+
+
 def test_posterize_to_no_bits_is_black(views: list[np.ndarray]) -> None:
     assert not ops.apply_op(views[0], plans.Op(name="Posterize", value=0)).any()
+
+
+def test_every_op_that_a_plan_can_hold_has_its_proof() -> None:
+    assert set(ops._OPS) == set(TIMM) | set(DEIT3_OPS)
+    assert set(plans.THREE_AUGMENT_OPS + plans.JITTER_OPS) == set(DEIT3_OPS)
 
 
 def test_op_names_are_timms_increasing_ops() -> None:

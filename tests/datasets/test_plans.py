@@ -1,24 +1,27 @@
-"""Plans beside timm's own random choices: 100,000 of each, set up as DeiT sets them up."""
+"""Plans beside timm's and torchvision's own random choices: 100,000 of each, set up as DeiT and DeiT III do."""
 
+import dataclasses
 import random
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import chi2_contingency, ks_2samp
 from timm.data import auto_augment, random_erasing
 from timm.data.mixup import Mixup, cutmix_bbox_and_lam
 from timm.data.transforms import RandomResizedCropAndInterpolation
+from torchvision.transforms import ColorJitter, RandomChoice, RandomCrop, Resize
 
-from distillcache.datasets.pixels import _noise
-from distillcache.datasets.plans import RANDAUGMENT_OPS, Box, Erase, ViewPlan, plan_mix, plan_view
+from distillcache.datasets.plans import JITTER_OPS, RANDAUGMENT_OPS, ViewPlan, plan_mix, plan_view
 from distillcache.datasets.recipes import named
 
 N = 100_000
 HEIGHT, WIDTH, SIZE = 375, 500, 224
-DEIT = named("deit")
+DEIT, DEIT3, SIMPLE = named("deit"), named("deit3"), named("deit3", overrides=["crop=simple"])
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,14 @@ def plans() -> list[ViewPlan]:
     return [plan_view(DEIT, seed, seed % 7, HEIGHT, WIDTH) for seed in range(N)]
 
 
+@pytest.fixture(scope="module")
+def deit3_plans() -> list[ViewPlan]:
+    return [plan_view(DEIT3, seed, seed % 7, HEIGHT, WIDTH) for seed in range(N)]
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds() -> None:
+    torch.manual_seed(1)
     random.seed(1)
     np.random.seed(1)
 
@@ -112,6 +121,68 @@ def test_erasing_follows_timms(plans: list[ViewPlan], monkeypatch: pytest.Monkey
     same_distribution([b.height / b.width for b in ours], [h / w for h, w in boxes])
 
 
+def test_deit3_crops_and_flips_as_deit(plans: list[ViewPlan], deit3_plans: list[ViewPlan]) -> None:
+    assert [(p.crop, p.hflip) for p in plans] == [(p.crop, p.hflip) for p in deit3_plans]
+
+
+def test_three_augment_follows_the_published_choice(deit3_plans: list[ViewPlan]) -> None:
+    """torchvision's RandomChoice of three, of which the blur draws its radius as DeiT III's `augment.py` does."""
+    theirs: list[tuple[str, float]] = []
+    choice = RandomChoice(
+        [
+            lambda _: theirs.append(("Grayscale", 0)),
+            lambda _: theirs.append(("Solarize", 128)),
+            lambda _: theirs.append(("GaussianBlur", random.uniform(0.1, 2.0))),
+        ]
+    )
+    for _ in range(N):
+        choice(None)
+    ours = [(plan.ops[0].name, plan.ops[0].value) for plan in deit3_plans]
+    same_counts(Counter(name for name, _ in ours), Counter(name for name, _ in theirs))
+    radii = ([value for name, value in drawn if name == "GaussianBlur"] for drawn in (ours, theirs))
+    same_distribution(*radii)
+    assert {drawn for drawn in ours if drawn[0] != "GaussianBlur"} == {("Grayscale", 0), ("Solarize", 128)}
+
+
+def test_color_jitter_follows_torchvisions(deit3_plans: list[ViewPlan]) -> None:
+    """Which factors, in which order, whatever the first op was."""
+    jitter = ColorJitter(0.3, 0.3, 0.3)
+    ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    theirs = [jitter.get_params(*ranges) for _ in range(N)]  # order, brightness, contrast, saturation, hue
+    orders = [" ".join(JITTER_OPS[i] for i in order.tolist() if i < 3) for order, *_ in theirs]
+    firsts = [random.choice(["Grayscale", "Solarize", "GaussianBlur"]) for _ in range(N)]
+    same_counts(
+        Counter(" ".join(op.name for op in plan.ops) for plan in deit3_plans),
+        Counter(f"{first} {order}" for first, order in zip(firsts, orders, strict=True)),
+    )
+    factors = [{op.name: op.value for op in plan.ops[1:]} for plan in deit3_plans]
+    for i, name in enumerate(JITTER_OPS):
+        same_distribution([f[name] for f in factors], [drawn[1 + i] for drawn in theirs])
+    together = np.corrcoef([[f[name] for f in factors] for name in JITTER_OPS])
+    assert np.abs(together - np.eye(3)).max() < 4 / N**0.5
+
+
+def test_deit3_neither_erases_nor_draws_randaugment(deit3_plans: list[ViewPlan]) -> None:
+    assert {(len(plan.ops), plan.erase) for plan in deit3_plans} == {(4, None)}
+
+
+def test_simple_crops_follow_torchvisions_random_crop() -> None:
+    plans = [plan_view(SIMPLE, seed, seed % 7, HEIGHT, WIDTH) for seed in range(N)]
+    resized = Resize(SIZE)(Image.new("L", (WIDTH, HEIGHT)))
+    padded = Image.new("L", (resized.width + 8, resized.height + 8))
+    theirs = [RandomCrop.get_params(padded, (SIZE, SIZE))[:2] for _ in range(N)]
+    same_counts(Counter(f"{p.crop.top} {p.crop.left}" for p in plans), Counter(f"{t} {le}" for t, le in theirs))
+    assert abs(sum(p.hflip for p in plans) / N - 0.5) < 4 * 0.5 / N**0.5
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(16, 400), st.integers(0, 2**64 - 1))
+def test_simple_crops_resize_as_torchvision_and_stay_inside(height: int, width: int, size: int, seed: int) -> None:
+    assume(max(height, width) < 20 * min(height, width))
+    crop = plan_view(dataclasses.replace(SIMPLE, size=size), seed, 0, height, width).crop
+    assert (crop.width, crop.height) == Resize(size, interpolation=0)(Image.new("L", (width, height))).size
+    assert 0 <= crop.top <= crop.height + 8 - size and 0 <= crop.left <= crop.width + 8 - size
+
+
 def test_mixing_follows_timms() -> None:
     mixup = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, prob=1.0, switch_prob=0.5, mode="batch", num_classes=1000)
     theirs: dict[str, list[float]] = {"mixup": [], "cutmix": []}
@@ -127,13 +198,3 @@ def test_mixing_follows_timms() -> None:
     for kind in ours:
         assert abs(len(ours[kind]) - len(theirs[kind])) < 4 * (N / 2) ** 0.5
         same_distribution(ours[kind], theirs[kind])
-
-
-def test_noise_has_imagenets_mean_and_spread() -> None:
-    """Random erasing's pixels beside timm's: normal noise, as it looks in uint8 before it is normalised."""
-    noise = _noise(Erase(box=Box(top=0, left=0, height=200, width=200), seed=3, view=1)).reshape(-1, 3)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    drawn = torch.randn(40_000, 3, generator=torch.Generator().manual_seed(0)) * std + mean
-    theirs = (drawn * 255).round().clamp(0, 255).numpy()
-    for channel in range(3):
-        same_distribution(noise[:, channel].tolist(), theirs[:, channel].tolist())

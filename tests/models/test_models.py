@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from distillcache.models.inputs import find_device, normalize
 from distillcache.models.students import build_student, parse_kwargs
-from distillcache.models.teachers import Teacher, load_teacher, weights_digest
+from distillcache.models.teachers import Teacher, load_teacher, save_teacher, weights_digest
+from tests.conftest import run
 
 CPU = torch.device("cpu")
 
@@ -31,6 +33,26 @@ def test_deits_distilled_students_have_two_heads(name: str, size: int) -> None:
         student.train(mode)
         with torch.inference_mode():
             assert [tuple(head.shape) for head in student(images)] == [(1, 1000), (1, 1000)]
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224"])
+def test_students_without_the_token_have_one_head(name: str) -> None:
+    student = build_student(name, classes=1000, seed=0).eval()
+    with torch.inference_mode():
+        (logits,) = student(torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8))
+    assert student.heads == ("class",) and logits.shape == (1, 1000)
+
+
+@pytest.mark.parametrize("name", ["regnety_040", "regnety_080", "regnety_120", "regnety_160", "deit_base_patch16_224"])
+def test_the_papers_teachers_fill_a_store_by_the_same_command(name: str, shards: str, tmp_path: Path) -> None:
+    """With random weights in timm's local-dir form, through the code that loads the real ones."""
+    assert any(weights.startswith(f"{name}.") for weights in timm.list_pretrained(f"{name}*"))
+    torch.manual_seed(0)
+    save_teacher(timm.create_model(name), tmp_path / "teacher", name=name, size=224, class_names=())
+    url = sorted(Path(shards).parent.glob("*.tar"))[1]
+    arguments = ("--shards", url, "--cache", tmp_path / "c.zarr", "--recipe", "none", "--views", 1, "--device", "cpu")
+    found = run("cache-teacher", *arguments, "--teacher", tmp_path / "teacher", "--workers", 0)
+    assert found.exit_code == 0 and "labels   11\n" in found.output, found.output
 
 
 def test_a_student_starts_from_its_seed() -> None:
