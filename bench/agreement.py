@@ -2,8 +2,8 @@
 
     python bench/agreement.py --shards 'val-*.tar' --teacher NAME --out FOLDER [--views 6]
 
-Caches the shards by the recipes none, crop and deit into FOLDER and prints the share of labels that are the sample's
-own class, or its own or its partner's, beside the teacher's top-1 by timm's own evaluation transform.
+Caches the shards by the recipes none, crop and deit, mixed and not, into FOLDER and prints the share of labels that are
+the sample's own class, or its own or its partner's, beside the teacher's top-1 by timm's own evaluation transform.
 """
 
 import io
@@ -24,7 +24,7 @@ from distillcache.cache.store import Store
 from distillcache.datasets.shards import expand
 from distillcache.models.inputs import find_device
 
-VIEWS = {"none": 1, "crop": None, "deit": None}
+RECIPES = {"none": [], "crop": [], "deit": [], "deit without mixing": ["--set", "mix_prob=0"]}
 
 
 def by_timm(shards: Sequence[str], name: str, device: torch.device) -> float:
@@ -67,12 +67,23 @@ def agreement(store: Store) -> tuple[float, float, int]:
 def main(shards: Sequence[str], teacher: str, out: Path, views: int, device: str) -> None:
     direct = by_timm(shards, teacher, find_device(device))
     rows = []
-    for recipe, fixed in VIEWS.items():
-        command = [sys.executable, "-m", "distillcache.cli", "cache-teacher", "--teacher", teacher, "--recipe", recipe]
+    for recipe, more in RECIPES.items():
+        path, name = out / f"{recipe.replace(' ', '-')}.zarr", recipe.partition(" ")[0]
+        command = [
+            sys.executable,
+            "-m",
+            "distillcache.cli",
+            "cache-teacher",
+            "--teacher",
+            teacher,
+            "--recipe",
+            name,
+            *more,
+        ]
         command += [part for shard in shards for part in ("--shards", shard)]
-        command += ["--cache", str(out / f"{recipe}.zarr"), "--views", str(fixed or views), "--device", device]
+        command += ["--cache", str(path), "--views", str(1 if name == "none" else views), "--device", device]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        own, either, labels = agreement(Store(out / f"{recipe}.zarr"))
+        own, either, labels = agreement(Store(path))
         rows.append(f"| {recipe} | {labels:,} | {own:.2f}% | {either:.2f}% |")
     click.echo(f"{teacher}: top-1 by timm's own transform {direct:.2f}%\n")
     click.echo("\n".join(["| recipe | labels | own class | own or partner's class |", "|---|---|---|---|", *rows]))

@@ -134,8 +134,9 @@ def _text(shape: torch.Size | None) -> str:
 
 def classes_of(name: str, weights: dict[str, torch.Tensor], source: str) -> int:
     """Return how many classes the weights of timm model `name` tell apart; ValueError if they are not its weights."""
-    config = timm.get_pretrained_cfg(name)
-    head = config.classifier if config else None
+    if not (config := timm.get_pretrained_cfg(name)):
+        raise ValueError(f"model {name}: expected a timm model")
+    head = config.classifier
     shape = _shape(weights, head[0] if isinstance(head, tuple) else head or "")
     if shape is None:
         raise ValueError(f"{source}: expected the weights of model {name}, found none of its head {head}")

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = {"datasets": set(), "models": set(), "cache": {"datasets"}, "train": {"cache", "datasets"}}
+PLACES["commands"] = {"datasets", "models", "cache", "train"}
 FILES = sorted(path for place in PLACES for path in (ROOT / place).glob("*.py"))
 
 
