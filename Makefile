@@ -47,7 +47,7 @@ SEEDS ?= 0 1 2
 TOPK ?= 10
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
-.PHONY: setup cache-teacher train-student compare digits-shards test lint clean
+.PHONY: setup cache-teacher train-student compare digits-shards test lint bench clean
 
 setup: .venv/.installed
 
@@ -93,6 +93,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	@mkdir -p .typing && ln -sfn .. .typing/distillcache
 	MYPYPATH=.typing $(BIN)/mypy --no-namespace-packages -p distillcache
+
+# BENCH_SHARDS names shards of real photos; without it, ImageNet's where they are at hand, or scikit-learn's two.
+bench: setup
+	$(BIN)/python bench/run.py
 
 clean:
 	rm -rf runs/digits

@@ -22,6 +22,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _FILL = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
 _LEVELS = np.arange(256)
+_CUT_OFF = -0.5 + 2**-13
+"""What turns OpenCV's rounding of a multiple of 2**-12 into Pillow's cutting off, exactly."""
 
 
 def apply_op(image: UInt8Image, op: Op) -> UInt8Image:
@@ -117,12 +119,8 @@ def _gaussian_blur(image: UInt8Image, radius: float) -> UInt8Image:
 
 
 def _blend(degenerate: UInt8Image, image: UInt8Image, factor: float) -> UInt8Image:
-    """Pillow's Image.blend: degenerate + factor * (image - degenerate), cut off (not rounded) and clipped.
-
-    OpenCV rounds. `factor` is a multiple of 2**-12 and so is each sum: shifting by a half less 2**-13 turns its
-    rounding into cutting off, exactly.
-    """
-    return cast(UInt8Image, cv2.addWeighted(image, factor, degenerate, 1 - factor, -0.5 + 2**-13))
+    """Pillow's Image.blend: degenerate + factor * (image - degenerate), cut off (not rounded) and clipped."""
+    return cast(UInt8Image, cv2.addWeighted(image, factor, degenerate, 1 - factor, _CUT_OFF))
 
 
 def _rotate(image: UInt8Image, degrees: float) -> UInt8Image:
@@ -131,11 +129,43 @@ def _rotate(image: UInt8Image, degrees: float) -> UInt8Image:
 
 
 def _shear_x(image: UInt8Image, factor: float) -> UInt8Image:
-    return _shift_rows(image, (int(factor * 2**16) * (2 * np.arange(len(image)) + 1)) >> 1)
+    """Shift each row by its own distance: Pillow's bicubic AFFINE transform, one dimension of it.
+
+    A shear or a translation resamples along one axis only, so four taps a pixel replace Pillow's sixteen. Taps beyond
+    the border repeat it; pixels that come from outside the image are filled. Within 1 level of Pillow: weights are
+    rounded to 2**-12, which makes every sum exact in float32.
+    """
+    height, width, _ = image.shape
+    shifts = (int(factor * 2**16) * (2 * np.arange(height) + 1)) >> 1
+    whole = shifts >> 16
+    pad = int(np.abs(whole).max()) + 3
+    padded = cv2.copyMakeBorder(image, 0, 0, pad, pad, cv2.BORDER_REPLICATE).reshape(height, -1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 3 * (width + 3), axis=1)
+    taps = torch.from_numpy(windows[np.arange(height), 3 * (whole - 1 + pad)]).float()
+    weights = torch.from_numpy(_cubic_weights((shifts & 0xFFFF) / 2**16))
+    total = taps[:, : 3 * width] * weights[:, :1]
+    for tap in range(1, 4):
+        total.addcmul_(taps[:, 3 * tap : 3 * (tap + width)], weights[:, tap : tap + 1])
+    levels = total.numpy()
+    shifted = cv2.addWeighted(levels, 1, levels, 0, _CUT_OFF, dtype=cv2.CV_8U).reshape(height, width, 3)
+    source = (shifts[:, None] + (2**15 + 2**16 * np.arange(width))).astype(np.int32)
+    outside = source.view(np.uint32) >= width * 2**16
+    return cast(UInt8Image, cv2.copyTo(_filled(height, width), outside.view(np.uint8), shifted))
 
 
 def _translate_x(image: UInt8Image, pixels: float) -> UInt8Image:
-    return _shift_rows(image, np.full(len(image), int(pixels * 2**16)))
+    """Shift all rows alike: as `_shear_x`, with the same four taps everywhere."""
+    shift, width = int(pixels * 2**16), image.shape[1]
+    whole = shift >> 16
+    pad = abs(whole) + 3
+    padded = cv2.copyMakeBorder(image, 0, 0, pad, pad, cv2.BORDER_REPLICATE)
+    taps = padded[:, whole - 1 + pad : whole + 2 + pad + width]
+    weights = _cubic_weights(np.array([(shift & 0xFFFF) / 2**16]))
+    shifted = cv2.filter2D(taps, -1, weights, anchor=(0, 0), delta=_CUT_OFF)[:, :width]
+    # A pixel's middle, half a pixel further, must come from inside.
+    first, last = max(0, -((shift + 2**15) >> 16)), min(width, -((shift + 2**15 - width * 2**16) >> 16))
+    shifted[:, :first] = shifted[:, last:] = _FILL
+    return cast(UInt8Image, shifted)
 
 
 def _along_y(op: Callable[[UInt8Image, float], UInt8Image]) -> Callable[[UInt8Image, float], UInt8Image]:
@@ -143,37 +173,15 @@ def _along_y(op: Callable[[UInt8Image, float], UInt8Image]) -> Callable[[UInt8Im
     return lambda image, value: cast(UInt8Image, cv2.transpose(op(cast(UInt8Image, cv2.transpose(image)), value)))
 
 
-def _shift_rows(image: UInt8Image, shifts: NDArray[np.int64]) -> UInt8Image:
-    """Shift each row by its own number of pixels / 2**16: Pillow's bicubic AFFINE transform, one dimension of it.
-
-    A shear or a translation resamples along one axis only, so four taps a pixel replace Pillow's sixteen. Taps beyond
-    the border repeat it; pixels that come from outside the image are filled. Within 1 level of Pillow: weights are
-    rounded to 2**-12, which makes the convolution exact in float32.
-    """
-    height, width, _ = image.shape
-    whole, fraction = shifts >> 16, (shifts & 0xFFFF) / 2**16
-    pad = int(np.abs(whole).max()) + 3
-    padded = cv2.copyMakeBorder(image, 0, 0, pad, pad, cv2.BORDER_REPLICATE).reshape(height, -1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 3 * (width + 3), axis=1)
-    taps = torch.from_numpy(windows[np.arange(height), 3 * (whole - 1 + pad)]).float()
-    weights = torch.from_numpy(_cubic_weights(fraction)).unsqueeze(1)
-    shifted = torch.nn.functional.conv1d(taps[None], weights, groups=height, dilation=3)
-    result = shifted.mul_(2**-12).clamp_(0, 255).to(torch.uint8).numpy().reshape(height, width, 3)
-    source = (shifts[:, None] + (2**15 + 2**16 * np.arange(width))).astype(np.int32)
-    outside = source.view(np.uint32) >= width * 2**16
-    cv2.copyTo(_filled(height, width), outside.view(np.uint8), result)
-    return result
-
-
 def _cubic_weights(d: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the weights, times 2**12, of the four taps around a point `d` after the second: (n,) to (n, 4).
+    """Return the weights of the four taps around a point `d` after the second: (n,) to (n, 4), multiples of 2**-12.
 
     Keys' cubic convolution with a = -1, which is what Pillow's transforms use (its resize uses -0.5).
     """
     taps = np.stack([-d * (1 - d) ** 2, 1 - 2 * d**2 + d**3, d * (1 + d - d**2), -(d**2) * (1 - d)], axis=-1)
     weights = np.rint(taps * 2**12)
     weights[:, 1] += 2**12 - weights.sum(axis=1)
-    return weights.astype(np.float32)
+    return (weights / 2**12).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
 """Shards: finding WebDataset tars, indexing them once, and reading an image by its place in the tar."""
 
+import functools
 import hashlib
 import io
 import itertools
@@ -86,6 +87,7 @@ def expand(spec: str | Sequence[str]) -> list[str]:
     return ordered
 
 
+@functools.lru_cache(maxsize=4096)
 def _locate(url: str) -> tuple[Any, str]:
     """Return the file system of a path or URL, and the path in it."""
     try:

@@ -53,6 +53,19 @@ def boxes(height: int, width: int, seed: int) -> list[Box]:
     return cut + [plan_view(named("deit"), seed, view, height, width).crop for view in range(8)]
 
 
+def test_jpegs_decode_to_pillows_bytes(real_photos: list[bytes]) -> None:
+    """Both decoders that `decode` has, over chroma subsamplings, progressive and grey files and odd sizes."""
+    for i, photo in enumerate(real_photos):
+        image = pillow(photo).crop((0, 0, 101 + i, 67 + 2 * i))
+        for options in ({"subsampling": k} for k in (0, 1, 2)), ({"progressive": True}, {"quality": 40}):
+            for option in options:
+                for mode, apart in (("RGB", 0), ("L", 0), ("CMYK", 1)):
+                    buffer = io.BytesIO()
+                    image.convert(mode).save(buffer, "JPEG", **option)
+                    found = pixels.decode(buffer.getvalue()).permute(1, 2, 0).numpy()
+                    assert levels(found, pillow(buffer.getvalue())).max() <= apart, (option, mode)
+
+
 @pytest.mark.parametrize("size", [224, 384])
 def test_crops_equal_pillows_to_a_rounding_of_each_pass(real_photos: list[bytes], size: int) -> None:
     """Both round after the rows and after the columns: 1 level apart, in 5 of a million values 2.

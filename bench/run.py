@@ -1,0 +1,90 @@
+"""All benchmarks: one table of ours, theirs, ratio and target, in docs/benchmarks.md with a plot.
+
+    python bench/run.py [GROUP ...]
+
+Ends with exit code 1, after a line `MISSED ...` for each target that was measured and not reached.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+from figures import Figure, Skipped, text
+from matplotlib.figure import Figure as Plot
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+GROUPS = ("startup", "store", "memory", "rendering", "stages")
+
+
+@click.command(help=__doc__)
+@click.argument("groups", nargs=-1, type=click.Choice(GROUPS))
+def main(groups: tuple[str, ...]) -> None:
+    started, found = time.monotonic(), []
+    for group in groups or GROUPS:
+        found += measure(group)
+    if not groups:
+        write(found, time.monotonic() - started)
+    click.echo()
+    for one in found:
+        if isinstance(one, Skipped) or not one.reached:
+            click.echo(text(one))
+    sys.exit(any(isinstance(one, Figure) and not one.reached for one in found))
+
+
+def measure(group: str) -> list[Figure | Skipped]:
+    """Run one group in a process of its own, so that neither its memory nor its cores are another's."""
+    process = subprocess.Popen([sys.executable, str(HERE / f"{group}.py"), "--json"], stdout=subprocess.PIPE, text=True)
+    found: list[Figure | Skipped] = []
+    for line in process.stdout or ():
+        if line.startswith('{"kind"'):
+            fields = json.loads(line)
+            found.append({"Figure": Figure, "Skipped": Skipped}[fields.pop("kind")](**fields))
+            click.echo(text(found[-1]))
+    if process.wait():
+        sys.exit(f"bench/{group}.py failed with exit code {process.returncode}")
+    return found
+
+
+def write(found: list[Figure | Skipped], seconds: float) -> None:
+    figures = [one for one in found if isinstance(one, Figure)]
+    lines = ["# Benchmarks", "", "Written by `make bench`, which measures all of it again.", "", machine(seconds), ""]
+    lines += ["| what | ours | theirs | value | target |", "|---|---|---|---|---|"]
+    for one in figures:
+        sign, missed = "≥" if one.at_least else "≤", "" if one.reached else " (missed)"
+        value = f"{one.value:.3g}{one.unit}{missed}"
+        lines.append(f"| {one.what} | {one.ours} | {one.theirs} | {value} | {sign} {one.target:g}{one.unit} |")
+    skipped = [f"- {one.what}: {one.reason}" for one in found if isinstance(one, Skipped)]
+    lines += ["", "![ratios](benchmarks.png)", ""] + (["Not measured here:", "", *skipped, ""] if skipped else [])
+    (DOCS / "benchmarks.md").write_text("\n".join(lines))
+    draw([one for one in figures if one.unit == "x"]).savefig(DOCS / "benchmarks.png", dpi=110)
+
+
+def machine(seconds: float) -> str:
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "pillow", "zarr"))
+    cpus = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
+    return (
+        f"{cpus or platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}; "
+        f"{seconds / 60:.0f} minutes. Medians of five turns; contenders take turns, ratios are within a turn."
+    )
+
+
+def draw(figures: list[Figure]) -> Plot:
+    plot = Plot(figsize=(9, 0.45 * len(figures) + 1), layout="constrained")
+    axes = plot.subplots()
+    for place, one in enumerate(reversed(figures)):
+        axes.barh(place, one.value, color="C0" if one.reached else "C3")
+        axes.plot([one.target] * 2, [place - 0.4, place + 0.4], color="black")
+    axes.set_yticks(range(len(figures)), [one.what for one in reversed(figures)])
+    axes.set(xlabel="ours / theirs; the line is the target", xscale="log")
+    return plot
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The store: bytes a view, and ImageNet with 300 views, simulated: opening it, looking into it, one cycle of it."""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from figures import Figure, Skipped, report
+
+from distillcache.cache.manifest import Manifest, TeacherRecord
+from distillcache.cache.store import Labels, Probes, Store, Unit
+from distillcache.datasets.recipes import named
+from distillcache.datasets.shards import Shard, ShardIndex, samples_of
+
+CLASSES, SAMPLES, VIEWS = 1000, 1252, 300
+TINYVIT = "TinyViT 44"
+
+
+def main() -> Iterator[Figure | Skipped]:
+    with tempfile.TemporaryDirectory() as folder:
+        few = simulated(Path(folder) / "few.zarr", shards=8)
+        nbytes, views = few.nbytes(), VIEWS * int(few.counts.sum())
+        label, check = nbytes["label"] / views, nbytes["check"] / views
+        yield limit("store, labels alone, deit recipe, simulated labels", label, TINYVIT, " B/view", 1.3)
+        yield limit("store, labels and checks", label + check, TINYVIT, " B/view", 3.4)
+        yield from topk()
+        simulated(Path(folder) / "imagenet.zarr", shards=1024)
+        timed = [in_a_process(Path(folder) / "imagenet.zarr") for _ in range(3)]
+        median = {name: statistics.median(one[name] for one in timed) for name in timed[0]}
+        what = f"ImageNet simulated ({CLASSES} classes, 1,024 shards, {VIEWS} views)"
+        yield limit(f"{what}: open the store", median["open"], "-", " s", 0.2)
+        yield limit(f"{what}: inspect info", median["info"], "-", " s", 2)
+        yield limit(f"{what}: one cycle's labels and order", median["cycle"], "-", " s", 1)
+        yield limit(f"{what}: memory for that, beyond the imports", median["memory"], "-", " MB", 300)
+
+
+def limit(what: str, value: float, theirs: str, unit: str, target: float) -> Figure:
+    return Figure(
+        what=what, ours=f"{value:.3g}{unit}", theirs=theirs, value=value, unit=unit, target=target, at_least=False
+    )
+
+
+def simulated(path: Path, *, shards: int, topk: int = 0) -> Store:
+    """A full store whose labels are the sample's class in 55% of the views, the partner's in 30%, any in 15%."""
+    rng = np.random.default_rng(0)
+    indexes = [
+        ShardIndex(
+            shard=Shard(name=f"train-{n:06d}.tar", nbytes=1, sha256="0" * 64), url=f"train-{n:06d}.tar",
+            keys=[f"n{n:06d}_{i:05d}" for i in range(SAMPLES)], targets=rng.integers(0, CLASSES, SAMPLES).tolist(),
+            offsets=list(range(0, SAMPLES * 110_000, 110_000)), nbytes=rng.integers(50_000, 200_000, SAMPLES).tolist(),
+        )
+        for n in range(shards)
+    ]  # fmt: skip
+    manifest = Manifest(
+        recipe=named("deit"),
+        teacher=TeacherRecord(
+            name="regnety_160", sha256="0" * 64, mean=(0.5,) * 3, std=(0.5,) * 3, input_size=224, dtype="bfloat16",
+            classes=CLASSES,
+        ),
+        seed=0, topk=topk, shards=tuple(index.shard for index in indexes), class_names=(), versions={}, created="",
+    )  # fmt: skip
+    probes = Probes(
+        views=np.zeros((8, 224, 224, 3), np.uint8),
+        logits=np.zeros((8, CLASSES), np.float32),
+        at=np.zeros((8, 3), np.int32),
+    )
+    store = Store.create(path, manifest, indexes, samples_of(indexes, 0), probes)
+    store.extend(VIEWS)
+    order, targets = store.order(), store.targets()
+    for block in range(0, VIEWS, manifest.block):
+        for shard in range(shards):
+            views = range(block, min(block + manifest.block, VIEWS))
+            if shard < 8:  # drawing labels takes longer than storing them: later shards have the eighth's
+                labels = unit_labels(rng, order, targets[shard], shard, views)
+            store.write(Unit(shard=shard, block=block // manifest.block, views=views), labels)
+    return store
+
+
+def unit_labels(rng: np.random.Generator, order, target, shard: int, views: range) -> Labels:  # type: ignore[no-untyped-def]
+    partner = np.concatenate(
+        [
+            np.repeat(partners(order.pairs(shard, cycle))[None], order.repeats, axis=0)
+            for cycle in range(views.start // order.repeats, views.stop // order.repeats)
+        ]
+    )
+    chance = rng.random((len(views), SAMPLES))
+    anything = rng.integers(0, CLASSES, chance.shape)
+    label = np.where(chance < 0.55, target[None], np.where(chance < 0.85, target[partner], anything))
+    check = rng.integers(0, 2**16, chance.shape)
+    return Labels(label=label.astype(np.uint32), check=check.astype(np.uint16))
+
+
+def partners(pairs: np.ndarray) -> np.ndarray:
+    found = np.empty(SAMPLES, np.int64)
+    found[pairs[:, 0]], found[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
+    return found
+
+
+def topk() -> Iterator[Figure | Skipped]:
+    yield Skipped(what="store with --topk 10", reason="to do")
+
+
+def in_a_process(path: Path) -> dict[str, float]:
+    done = subprocess.run([sys.executable, __file__, "--open", str(path)], check=True, capture_output=True, text=True)
+    return {name: float(value) for name, value in json.loads(done.stdout).items()}
+
+
+def open_and_read(path: Path) -> dict[str, float]:
+    from distillcache.cache.inspect import info_text
+
+    found, before = {}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    store = Store(path)
+    assert store.views == VIEWS and len(store.counts) == 1024
+    found["open"] = time.perf_counter() - started
+    started = time.perf_counter()
+    assert store.cycle(7).label.shape == (3, 1024, SAMPLES) and len(store.order().epoch(21)) > 10**6
+    found["cycle"] = time.perf_counter() - started
+    found["memory"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    started = time.perf_counter()
+    assert f"{1024 * SAMPLES * VIEWS:,}" in info_text(Store(path))
+    found["info"] = time.perf_counter() - started
+    return found
+
+
+if __name__ == "__main__":
+    if "--open" in sys.argv:
+        print(json.dumps(open_and_read(Path(sys.argv[-1]))))
+    else:
+        report(main)
