@@ -4,6 +4,7 @@ Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). NumPy gu
 generator for ever, but not what its distribution methods make of them (NEP 19), so the distributions are ours.
 """
 
+import functools
 import math
 from enum import IntEnum
 from statistics import NormalDist
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _STANDARD_NORMAL = NormalDist()
+_NOTHING_LEFT = np.zeros(4, np.uint64)  # an empty buffer of words that were drawn and not yet asked for
 _WORDS_AT_A_TIME = 64  # a whole view of recipe `deit` takes about 25; drawing 64 at once costs no more than drawing 8
 
 
@@ -33,10 +35,22 @@ def words(key: int, stream: Stream, counter: tuple[int, int, int], n: int) -> ND
     The lowest of Philox's four counter words counts blocks (from 1, as NumPy increments first), so streams at different
     `counter`s never overlap.
     """
-    generator = np.random.Philox(
-        key=np.array([key, stream], dtype=np.uint64), counter=np.array([0, *counter], dtype=np.uint64)
-    )
+    generator = _generator()
+    generator.state = {
+        "bit_generator": "Philox",
+        "state": {"key": (key, stream), "counter": (0, *counter)},
+        "buffer": _NOTHING_LEFT,
+        "buffer_pos": len(_NOTHING_LEFT),
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
     return generator.random_raw(n)
+
+
+@functools.cache
+def _generator() -> np.random.Philox:
+    """Return one generator for all words: a new one first asks the system for entropy, which a key makes useless."""
+    return np.random.Philox(key=0)
 
 
 def permutation(key: int, stream: Stream, counter: tuple[int, int, int], n: int) -> NDArray[np.int64]:
