@@ -62,7 +62,7 @@ def main() -> Iterator[Figure | Skipped]:
     if os.cpu_count() == 1:
         yield Skipped(what="two workers beside one", reason="one core")
     else:
-        yield workers(*rows(3, cycles=4))
+        yield workers(*rows(3, cycles=8))
 
 
 def render(renderer: Renderer, batches: list[Rows]) -> Callable[[], int]:

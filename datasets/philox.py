@@ -38,7 +38,7 @@ def words(key: int, stream: Stream, counter: tuple[int, int, int], n: int) -> ND
     generator = _generator()
     generator.state = {
         "bit_generator": "Philox",
-        "state": {"key": (key, stream), "counter": (0, *counter)},
+        "state": {"key": np.array([key, stream], np.uint64), "counter": np.array([0, *counter], np.uint64)},
         "buffer": _NOTHING_LEFT,
         "buffer_pos": len(_NOTHING_LEFT),
         "has_uint32": 0,
