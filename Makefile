@@ -5,7 +5,6 @@
 PYTHON ?= python3
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 DEVICE ?= auto
-RECIPE ?= deit
 MODEL ?= deit_tiny_distilled_patch16_224
 
 BIN := .venv/bin
@@ -15,7 +14,6 @@ ifdef SHARDS
 CACHE ?= cache.zarr
 OUT ?= runs/$(MODEL)
 TEACHER ?= regnety_160.deit_in1k
-IMAGE_SIZE ?= 224
 BATCH_SIZE ?= 1024
 TEACHER_BATCH_SIZE ?= 256
 LR ?= 5e-4
@@ -59,12 +57,12 @@ setup: .venv/.installed
 
 cache-teacher: setup $(NEEDS_TEACHER)
 	$(RUN) cache-teacher --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
-	  --teacher '$(TEACHER)' --recipe $(RECIPE) $(SET:%=--set %) --image-size $(IMAGE_SIZE) $(VIEWS:%=--views %) \
+	  --teacher '$(TEACHER)' $(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %) $(VIEWS:%=--views %) \
 	  --batch-size $(TEACHER_BATCH_SIZE) --workers $(WORKERS) --device $(DEVICE) $(CACHE_FLAGS)
 
 train-student: setup $(NEEDS_CACHE)
 	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') \
-	  $(if $(CACHE),--cache '$(CACHE)',--recipe $(RECIPE) $(SET:%=--set %) --image-size $(IMAGE_SIZE)) \
+	  $(if $(CACHE),--cache '$(CACHE)',$(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %)) \
 	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) $(DISTILL:%=--distill %) $(EPOCHS:%=--epochs %) \
 	  --batch-size $(BATCH_SIZE) --lr $(LR) --workers $(WORKERS) --device $(DEVICE) $(STUDENT_FLAGS)
 

@@ -67,7 +67,7 @@ class Store:
         try:
             self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError) as error:
-            raise ValueError(f"{path}: expected a store that cache-teacher wrote, found none") from error
+            raise ValueError(f"{path}: expected a store, found none; run cache-teacher first") from error
         try:
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
         except ValueError as error:
@@ -149,7 +149,9 @@ class Store:
             if shard.name not in found:
                 raise ValueError(f"shards: the store was made from {shard.name}, which --shards does not name")
             if (size := size_of(found[shard.name])) != shard.nbytes:
-                raise ValueError(f"shard {shard.name}: expected {shard.nbytes} bytes, found {size}; it was changed")
+                raise ValueError(
+                    f"shard {shard.name}: expected {shard.nbytes} bytes, found {size}: not the store's shard"
+                )
         if extra := sorted(set(found) - {shard.name for shard in self.manifest.shards}):
             raise ValueError(f"shards: {extra[0]} is not in the store; name only the shards it was made from")
         arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}

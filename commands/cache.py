@@ -57,7 +57,10 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     held_out = None if measured else reading.held_out(options["val_shards"], workers)
     if store is None:
         indexes = reading.read_index(urls, digest=True, workers=workers)
-        store = create.create(cache, request, indexes, model, class_names(urls))
+        names = class_names(urls)
+        if names and len(names) != model.classes:
+            click.echo(f"the teacher tells {model.classes} classes apart, the shards have {len(names)}", err=True)
+        store = create.create(cache, request, indexes, model, names)
     store.manifest.require_same(create.describe(request, model, store.manifest.shards))
     samples = samples or store.samples(urls)
     if held_out:

@@ -100,7 +100,7 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
     opened = _open(checkpoint, find_device(options["device"]), options)
     if head and head not in opened.heads:
         raise ValueError(f"head: expected one of {', '.join(opened.heads)}, which {checkpoint} has; found {head}")
-    write_table = _parquet_writer() if predictions else None
+    write_table = _parquet_writer(predictions) if predictions else None
     indexes = reading.read_index(shards, digest=False, workers=workers)
     keys = [key for index in indexes for key in index.keys]
     real = real_labels(keys) if options["real"] else None
@@ -124,6 +124,8 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
         "model": opened.model,
         "size": crops.size,
         "crop_pct": crops.crop_pct,
+        "mean": [round(value, 4) for value in opened.student.mean.tolist()],
+        "std": [round(value, 4) for value in opened.student.std.tolist()],
         "images": len(said.target),
         "heads": heads,
         "images_per_second": len(said.target) / said.seconds,
@@ -132,7 +134,9 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
     click.echo(json.dumps(found, indent=2) if as_json else _evaluation_text(found))
 
 
-def _parquet_writer() -> Callable[[dict[str, Any], Any], None]:
+def _parquet_writer(path: Path) -> Callable[[dict[str, Any], Any], None]:
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"predictions: expected a file in a folder that exists, found {path}")
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -142,7 +146,7 @@ def _parquet_writer() -> Callable[[dict[str, Any], Any], None]:
 
 
 def _evaluation_text(found: dict[str, Any]) -> str:
-    crop = f"{found['size']} pixels, centre crop {found['crop_pct']:g}"
+    crop = f"{found['size']} pixels, centre crop {found['crop_pct']:g}, mean {found['mean']}, std {found['std']}"
     lines = [f"{found['checkpoint']}: {found['model']}, {crop}, {found['images']:,} images", ""]
     names = {"top1": "top-1", "top5": "top-5", "real_top1": "ReaL top-1"}
     columns = list(next(iter(found["heads"].values())))
@@ -176,6 +180,8 @@ def compare(
     from ..train import compare as comparing
     from ..train.evaluate import predict_student
 
+    if stray := next((path for path in checkpoints if path.suffix == ".tar"), None):
+        raise ValueError(f"compare: expected checkpoints, found {stray}; quote a pattern of shards")
     device, workers = find_device(options["device"]), options["workers"]
     opened = [_open(path, device, options) for path in checkpoints]
     store = Store(cache) if cache else None
@@ -215,9 +221,21 @@ def _comparison_text(names: list[str], matrix: Any, tokens: dict[str, list[float
 
 
 def _open(path: Path, device: "torch.device", options: dict[str, Any]) -> _Checkpoint:
-    from ..models.students import build_student, classes_of, parse_kwargs
+    from ..models.students import build_student, classes_of, open_folder, parse_kwargs
     from ..train.checkpoint import read_weights
 
+    if {"config.json", "model.safetensors"} <= {file.name for file in path.glob("*")}:  # timm's local-dir form
+        classifier = open_folder(str(path))
+        settings: Any = classifier.model.pretrained_cfg
+        return _Checkpoint(
+            path=path,
+            model=settings["architecture"],
+            student=classifier.to(device),
+            size=classifier.image_size,
+            crop_pct=settings["crop_pct"] if options["crop_pct"] is None else options["crop_pct"],
+            amp=device.type == "cuda" if options["amp"] is None else options["amp"],
+            device=device,
+        )
     weights, config = read_weights(path)
     config = config or {}
     model = options.get("model") or config.get("model")

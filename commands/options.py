@@ -44,7 +44,7 @@ class Commands(click.Group):
 
 def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'writing'}: {error.strerror}; mend that and run again, what is complete stays"
+        return f"{error.filename or 'writing'}: {error.strerror}; mend that and run again"
     return str(error)
 
 

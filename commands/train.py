@@ -75,10 +75,10 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
     from ..train.processes import join, leave
 
     workers, val_shards = options.pop("workers"), options.pop("val_shards")
+    kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
     data = _training_set(shards, cache, workers, options)
     processes, device_name = join(options.pop("device"))
     device = find_device(device_name)
-    kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
     distill = options.pop("distill") or ("hard" if data.store else "none")
     alpha = {"soft": 0.1}.get(distill, 0.5) if options["alpha"] is None else options["alpha"]
     views = data.store.views if data.store else 300
@@ -96,6 +96,9 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
             "amp": device.type == "cuda" if options["amp"] is None else options["amp"],
         }
     )
+    if config.warmup_epochs >= config.epochs and processes.first:
+        told = f"the warm-up takes {config.warmup_epochs} epochs, the run has {config.epochs}: it learns little"
+        click.echo(f"{told}; lower --warmup-epochs", err=True)
     student = build_student(
         config.model, classes=config.classes, seed=config.seed, drop_path=config.drop_path, **kwargs
     )

@@ -77,7 +77,9 @@ class Student(nn.Module):
         model, own = cast(Any, self.model), self.model.state_dict()
         if self.distilled != ("dist_token" in weights):
             has, found = ("a", "none") if self.distilled else ("no", "one")
-            raise ValueError(f"{source}: expected weights with {has} distillation token, found {found}; choose --model")
+            raise ValueError(
+                f"{source}: expected weights with {has} distillation token, found {found}; theirs is another --model"
+            )
         weights = dict(weights)
         if "pos_embed" in own and "pos_embed" in weights and own["pos_embed"].shape != weights["pos_embed"].shape:
             tokens = 0 if model.no_embed_class else model.num_prefix_tokens
@@ -132,6 +134,11 @@ def _text(shape: torch.Size | None) -> str:
     return "none" if shape is None else "x".join(str(n) for n in shape) or "a number"
 
 
+def open_folder(folder: str) -> Student:
+    """Return a classifier in timm's local-dir form, such as a teacher, as a student that only evaluates."""
+    return Student(timm.create_model(f"local-dir:{folder}", pretrained=True))
+
+
 def classes_of(name: str, weights: dict[str, torch.Tensor], source: str) -> int:
     """Return how many classes the weights of timm model `name` tell apart; ValueError if they are not its weights."""
     if not (config := timm.get_pretrained_cfg(name)):
@@ -149,7 +156,7 @@ def parse_kwargs(texts: Iterable[str]) -> dict[str, Any]:
     for text in " ".join(texts).split():
         key, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"model-kwargs: expected KEY=VALUE, found {text!r}")
+            raise ValueError(f"model-kwargs: expected KEY=VALUE, found {text!r}; is a pattern of shards not quoted?")
         try:
             kwargs[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

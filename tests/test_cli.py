@@ -35,7 +35,7 @@ def test_every_command_has_help_an_example_and_documented_options(path: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inspect", "info", "nowhere.zarr"], "nowhere.zarr: expected a store that cache-teacher wrote, found none"),
+        (["inspect", "info", "nowhere.zarr"], "nowhere.zarr: expected a store, found none; run cache-teacher first"),
         (["inspect", "label", "{store}", "nobody"], "has no sample 'nobody', but such as photo000, "),
         (
             ["train-student", "--shards", "nowhere-*.tar", "--cache", "{store}", "--out", "o"],

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, read without unpickling anything but tensors and plain values."""
 
+import argparse
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,15 +68,17 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | 
     """
     path = path / "student.safetensors" if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"{path}: expected a checkpoint, found no such file")
+        raise ValueError(f"{path}: expected a checkpoint or the folder of a finished run, found no such file")
     try:
         state, noted = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
         weights = clean_state_dict(state)
         if not all(isinstance(value, torch.Tensor) for value in weights.values()) or not weights:
             raise TypeError("no weights by name")
     except Exception as error:  # whatever the file's bytes lead torch and safetensors to
-        reason = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
-        raise ValueError(f"{path}: expected weights (.safetensors, or tensors that torch saved); {reason}") from error
+        raise ValueError(
+            f"{path}: expected weights (.safetensors, or tensors that torch saved), found a file that holds none or is "
+            f"damaged ({type(error).__name__})"
+        ) from error
     if noted:
         _require_readable(path, noted["format"])
     return weights, noted and noted["config"]
@@ -89,7 +92,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
 
 
 def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):  # DeiT's main.py keeps its options beside the weights
+        state = torch.load(path, map_location="cpu", weights_only=True)
     ours = {"format", "config", "model"} <= state.keys()
     return state.get("model", state.get("state_dict", state)), state if ours else None
 

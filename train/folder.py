@@ -27,8 +27,8 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 class RunFolder:
     """Writes config.json, metrics.csv, curves.png and TensorBoard's events; every file whole or not at all."""
 
-    def __init__(self, config: Config, place: Place, epoch: int) -> None:
-        """Open the folder of `place` for a run that has done `epoch` epochs; note the configuration."""
+    def __init__(self, config: Config, place: Place, trained_on: dict[str, Any], epoch: int) -> None:
+        """Open the folder of `place` for a run that has done `epoch` epochs; note what it is told to do."""
         self.path, self._log, self._plotted = place.out, place.log, time.monotonic()
         self.path.mkdir(parents=True, exist_ok=True)
         described = {
@@ -36,6 +36,7 @@ class RunFolder:
             "directory": str(Path.cwd()),
             "versions": {name: version(name) for name in ("distillcache", "torch", "timm")},
             "config": asdict(config),
+            "trained_on": trained_on,
         }
         _write_json(self.path / "config.json", described)
         self._events = self._open_events(epoch)
@@ -50,7 +51,7 @@ class RunFolder:
         if self._events:
             for name, value in history[-1].items():
                 if name != "epoch":
-                    self._events.add_scalar(name.replace("top1_", "top1/"), value, int(history[-1]["epoch"]) + 1)
+                    self._events.add_scalar(name.replace("top1_", "top1/"), value, int(history[-1]["epoch"]))
             self._events.flush()
         if last or time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS:
             self._draw_curves(history)
@@ -76,12 +77,13 @@ class RunFolder:
             "learning rate": ["lr"],
         }
         figure = Figure(figsize=(12, 3.6), layout="constrained")
-        epochs = [row["epoch"] + 1 for row in history]
+        epochs = [row["epoch"] for row in history]
         marker = "." if len(epochs) < 3 else None
         for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             for name in names:
                 axes.plot(epochs, [row.get(name) for row in history], label=name.replace("top1_", ""), marker=marker)
             axes.set(title=title, xlabel="epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
             if len(names) > 1:
                 axes.legend()

@@ -54,6 +54,8 @@ class Run:
     config: Config
     place: Place
     held_out: Samples | None
+    trained_on: dict[str, Any]
+    """What is trained on, for the run's config.json."""
 
 
 def train(run: Run) -> list[dict[str, float]]:
@@ -83,7 +85,9 @@ def optimizer_and_schedule(model: nn.Module, config: Config) -> tuple[torch.opti
     try:
         optimizer = create_optimizer_v2(model, opt=config.opt, lr=config.scaled_lr, weight_decay=config.weight_decay)
     except (AssertionError, ValueError, KeyError) as error:
-        raise ValueError(f"opt: expected an optimizer that timm knows, found {config.opt!r}") from error
+        raise ValueError(
+            f"opt: expected an optimizer that timm knows, found {config.opt!r}; try adamw or sgd"
+        ) from error
     scheduler = CosineLRScheduler(
         optimizer,
         t_initial=config.epochs,
@@ -105,7 +109,7 @@ class _Training:
         self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config)
         self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if first and config.ema_decay else None
         self.progress = self._resume() if self.last.exists() else Progress()
-        self.folder = RunFolder(config, run.place, self.progress.epoch) if first else None
+        self.folder = RunFolder(config, run.place, run.trained_on, self.progress.epoch) if first else None
         student = run.place.processes.wrap(run.student, run.place.device)
         self.student = cast(nn.Module, torch.compile(student)) if config.compile else student
         self.rate = 0.0
@@ -146,11 +150,11 @@ class _Training:
             if self.run.held_out:
                 self._save()  # the evaluation may be long
             loss = progress.loss_sum / progress.step
-            row = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
+            row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
             progress.history.append({**row, **self._evaluate(), "images_per_second": self.rate})
         progress.epoch, progress.step, progress.loss_sum = epoch + 1, 0, 0.0
         if self.folder:
-            if _best_epoch(progress.history) == epoch:
+            if best_epoch(progress.history) == progress.epoch:
                 checkpoint.save_weights(place.out / "best.safetensors", self.model, asdict(self.config))
             if self.ema and progress.epoch == self.config.epochs:
                 averaged = cast(nn.Module, self.ema.module.model)
@@ -246,8 +250,8 @@ class _Training:
         return progress
 
 
-def _best_epoch(history: list[dict[str, float]]) -> int | None:
-    """Return the first epoch of the highest top-1 (of both heads, or of the only one), None where none was measured."""
+def best_epoch(history: list[dict[str, float]]) -> int | None:
+    """Return the first epoch, from 1, of the highest top-1 (of both heads, or of the only one), if it was measured."""
     name = next((name for name in ("top1_both", "top1_class") if name in history[-1]), None)
     return int(max(history, key=lambda row: row[name])["epoch"]) if name else None
 
@@ -255,7 +259,7 @@ def _best_epoch(history: list[dict[str, float]]) -> int | None:
 def _line(row: dict[str, float], epochs: int) -> str:
     top1 = "".join(f"  {k.replace('top1', 'top-1').replace('_', ' ')} {v:.2f}%" for k, v in row.items() if "top1_" in k)
     return (
-        f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['loss']:.4f}  lr {row['lr']:.2e}{top1}"
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  lr {row['lr']:.2e}{top1}"
         f"  {row['images_per_second']:.0f} images/s"
     )
 

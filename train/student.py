@@ -13,7 +13,7 @@ from ..datasets.shards import Samples
 from . import checkpoint
 from .config import Config, Place
 from .folder import write_summary
-from .loop import Run, train
+from .loop import Run, best_epoch, train
 from .replay import Replay, TrainingSet
 
 
@@ -21,6 +21,9 @@ def table(summary: dict[str, Any], store: Store | None, shards: Sequence[str], o
     """Return the short table that a finished run ends with."""
     top1 = {head: summary[f"top1_{head}"] for head in ("class", "distill", "both") if f"top1_{head}" in summary}
     rows = [(f"student top-1, {head} head{'s' * (head == 'both')}", f"{v:.2f}%") for head, v in top1.items()]
+    rows += [
+        (f"{name.replace('_top1_', ' top-1, ')}", f"{v:.2f}%") for name, v in summary.items() if "ema_top1" in name
+    ]
     rows = rows or [("student top-1", _percent(None))]
     if store:
         facts = info(store)
@@ -48,14 +51,17 @@ def train_student(
     if held_out and (found := int(held_out.target.max())) >= data.classes:
         raise ValueError(f"val-shards: expected classes below the student's {data.classes}, found {found}")
     replay = Replay(data, config, workers=place.workers, processes=place.processes)
-    run = Run(student=student, replay=replay, config=config, place=place, held_out=held_out)
+    trained_on: dict[str, Any] = {"shards": list(data.samples.urls), "recipe": data.order.recipe.to_dict()}
+    if data.store:
+        trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}
+    run = Run(student=student, replay=replay, config=config, place=place, held_out=held_out, trained_on=trained_on)
     history = train(run)
     if not place.processes.first:
         return None
     model = cast(nn.Module, student.model)
     checkpoint.save_weights(place.out / "student.safetensors", model, asdict(config))
     told = ("model", "distill", "init", "epochs", "batch_size", "seed")
-    summary = {name: getattr(config, name) for name in told} | history[-1]
+    summary = {name: getattr(config, name) for name in told} | history[-1] | {"best_epoch": best_epoch(history)}
     write_summary(place.out, summary)
     return summary
 

@@ -185,7 +185,7 @@ def test_weights_that_do_not_fit_are_refused(runs: Path, shards: str, store: Sto
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "other.pth")
     for checkpoint, options, message in (
         (tmp_path / "none.pt", (), "found no such file"),
-        (tmp_path / "broken.safetensors", (), "expected weights (.safetensors, or tensors that torch saved)"),
+        (tmp_path / "broken.safetensors", (), "found a file that holds none or is damaged"),
         (tmp_path / "pickle.pt", (), "expected weights (.safetensors, or tensors that torch saved)"),
         (tmp_path / "other.pth", (), "found other weights; name their --model"),
         (tmp_path / "other.pth", ("--model", MODEL), "expected weights with a distillation token, found none"),

@@ -124,7 +124,7 @@ def test_the_folder_says_everything(tmp_path: Path, store: Store, shards: str) -
     }  # fmt: skip
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     summary = json.loads((out / "summary.json").read_text())
-    assert [int(row["epoch"]) for row in rows] == [0, 1, 2] and summary["loss"] == float(rows[-1]["loss"])
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3] and summary["loss"] == float(rows[-1]["loss"])
     events = EventAccumulator(str(out / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([float(row["loss"]) for row in rows])
     assert {"lr", "top1/class", "top1/distill", "top1/both"} <= set(events.Tags()["scalars"])
@@ -171,7 +171,10 @@ def test_what_a_run_cannot_do_is_said_in_one_line(tmp_path: Path, store: Store, 
         (["--distill", "hard"], "distill hard: expected a store of teacher labels (--cache)"),
         (["--cache", hard_only.path, "--recipe", "crop"], "has its own; leave out --recipe"),
         (["--cache", hard_only.path, "--opt", "magic"], "opt: expected an optimizer that timm knows, found 'magic'"),
-        (["--cache", hard_only.path, "--init", "nowhere.pt"], "nowhere.pt: expected a checkpoint, found no such file"),
+        (
+            ["--cache", hard_only.path, "--init", "nowhere.pt"],
+            "nowhere.pt: expected a checkpoint or the folder of a finished run, found no such file",
+        ),
         (["--cache", hard_only.path, "--grad-accum-steps", 9], "grad-accum-steps: expected 1 to 8, found 9"),
     ):
         kwargs = [f"{key}={value}" for key, value in KWARGS.items()]
