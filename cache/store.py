@@ -149,9 +149,7 @@ class Store:
             if shard.name not in found:
                 raise ValueError(f"shards: the store was made from {shard.name}, which --shards does not name")
             if (size := size_of(found[shard.name])) != shard.nbytes:
-                raise ValueError(
-                    f"shard {shard.name}: expected {shard.nbytes} bytes, found {size}: not the store's shard"
-                )
+                raise ValueError(f"shard {shard.name}: expected {shard.nbytes} bytes, found {size}; another shard")
         if extra := sorted(set(found) - {shard.name for shard in self.manifest.shards}):
             raise ValueError(f"shards: {extra[0]} is not in the store; name only the shards it was made from")
         arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}
