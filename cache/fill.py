@@ -1,7 +1,7 @@
 """Stage 1: render every view, show it to the teacher, and commit what it says unit by unit."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,12 @@ import torch
 
 from ..datasets.order import Rows
 from ..datasets.shards import Samples, sha256_of
-from ..datasets.views import Renderer, SampleError, Views, load
+from ..datasets.views import Renderer, SampleError, load
 from .claims import Claims
 from .create import Teacher
 from .store import Labels, Store, Unit
 
+_Batch = tuple[Rows, torch.Tensor, torch.Tensor]
 _STRUCTURE = 0  # the claim on the arrays' shapes and attributes; units have the numbers from 1
 
 
@@ -79,8 +80,10 @@ def _fill_once(
     done = 0
     parts: list[tuple[Rows, Labels]] = []
     try:
-        for rows, views in load(renderer, batches(), workers=workers, pin_memory=torch.cuda.is_available()):
-            parts.append((rows, ask(teacher, views, store.manifest.topk)))
+        loaded = load(renderer, batches(), workers=workers, pin_memory=torch.cuda.is_available())
+        shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loaded)
+        for rows, check, logits in _one_behind(shown):
+            parts.append((rows, labels_of(logits, check, teacher.name, store.manifest.topk)))
             unit, expected = begun[0]
             if sum(len(part) for part, _ in parts) == expected:
                 store.write(unit, _assemble(store, unit, parts))
@@ -114,15 +117,24 @@ def _claimed(store: Store, samples: Samples, claims: Claims) -> Iterator[Unit]:
         yield replace(unit, views=missing)
 
 
-def ask(teacher: Teacher, views: Views, topk: int = 0) -> Labels:
-    """Return what the teacher says of a batch: label and check (n,), top-k log-softmax (n, k), largest first.
+def _one_behind(batches: Iterable[_Batch]) -> Iterator[_Batch]:
+    """Yield each batch once the next was begun: reading the one's results waits while a GPU is at work on the other."""
+    begun: deque[_Batch] = deque()
+    for batch in batches:
+        begun.append(batch)
+        if len(begun) > 1:
+            yield begun.popleft()
+    yield from begun
 
-    Raises ValueError where its logits are not finite.
+
+def labels_of(logits: torch.Tensor, check: torch.Tensor, teacher: str, topk: int = 0) -> Labels:
+    """Return what logits (n, classes) say: label and check (n,), top-k log-softmax (n, k), largest first.
+
+    Raises ValueError where they are not finite.
     """
-    logits = teacher.logits(views.images)
     if not bool(torch.isfinite(logits).all()):
-        raise ValueError(f"teacher {teacher.name}: expected finite logits, found NaN or infinity; try --no-amp")
-    labels = Labels(label=logits.argmax(1).cpu().numpy().astype(np.uint32), check=views.check.numpy().astype(np.uint16))
+        raise ValueError(f"teacher {teacher}: expected finite logits, found NaN or infinity; try --no-amp")
+    labels = Labels(label=logits.argmax(1).cpu().numpy().astype(np.uint32), check=check.numpy().astype(np.uint16))
     if not topk:
         return labels
     values, indices = logits.log_softmax(1).topk(topk, dim=1)

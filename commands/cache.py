@@ -42,10 +42,13 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     from ..cache import create, fill
     from ..cache.inspect import info_text
     from ..cache.store import Store
+    from ..datasets import pixels
     from ..datasets.shards import class_names, expand
     from ..models.inputs import find_device
     from ..models.teachers import load_teacher
 
+    if not pixels.exact_here():
+        click.echo("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
     store = Store(cache) if cache.exists() else None
     device, workers = find_device(options["device"]), options["workers"]
     request = create.Request.resolve(options, store, device.type)

@@ -19,6 +19,11 @@ from .ops import IMAGENET_MEAN, IMAGENET_STD, UInt8Image, apply_op
 from .plans import CROP_PADDING, Box, Erase, MixPlan, ViewPlan
 
 
+def exact_here() -> bool:
+    """Return whether this CPU makes the same bytes as others: below AVX2 some kernels of torch and OpenCV don't."""
+    return torch.backends.cpu.get_cpu_capability() != "DEFAULT"
+
+
 def decode(data: bytes) -> torch.Tensor:
     """Return a JPEG, PNG or WebP as RGB, (3, height, width) uint8; grey, CMYK, palette and alpha are converted.
 

@@ -82,8 +82,12 @@ def optimizer_and_schedule(model: nn.Module, config: Config) -> tuple[torch.opti
     DeiT steps timm's scheduler after each epoch with that epoch's own number, so an epoch has the rate that the
     schedule gives the one before it: the first two have the warm-up's first. Raises ValueError for an unknown `opt`.
     """
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    fused = {"fused": True} if on_gpu and config.opt == "adamw" else {}
     try:
-        optimizer = create_optimizer_v2(model, opt=config.opt, lr=config.scaled_lr, weight_decay=config.weight_decay)
+        optimizer = create_optimizer_v2(
+            model, opt=config.opt, lr=config.scaled_lr, weight_decay=config.weight_decay, **fused
+        )
     except (AssertionError, ValueError, KeyError) as error:
         raise ValueError(
             f"opt: expected an optimizer that timm knows, found {config.opt!r}; try adamw or sgd"

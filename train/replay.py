@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..cache.store import Labels, Store
 from ..datasets.order import ALONE, Order, Rows
+from ..datasets.pixels import exact_here
 from ..datasets.recipes import Recipe
 from ..datasets.shards import Samples, ShardIndex, samples_of
 from ..datasets.views import Renderer, SampleError, Views, load
@@ -178,6 +179,8 @@ class Replay:
         where = self._store.where(int(row.shard[0]), int(row.sample[0]))
         drift = self._store.manifest.drifted()
         cause = f"these libraries differ from the store's: {', '.join(drift)}" if drift else "the shard was changed"
+        if not exact_here():
+            cause = "this CPU has no AVX2, without which replays can't be exact"
         partner = int(row.partner[0])
         mixed = f" (mixed with key {self._store.keys(int(row.shard[0]))[partner]})" if partner != ALONE else ""
         raise ReplayError(f"{where}, view {row.view[0]}{mixed}: not the image that the teacher saw; {cause}")
