@@ -4,12 +4,12 @@ import functools
 import signal
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from . import pixels
 from .ops import UInt8Image
@@ -50,10 +50,11 @@ class Renderer:
 
     def __call__(self, rows: Rows) -> Views:
         """Return the mixed views of `rows`, in their order. Raises SampleError."""
-        size = self.recipe.size
-        images = np.empty((len(rows), size, size, 3), np.uint8)
+        batch = _empty(len(rows), self.recipe.size)
+        images = batch.numpy()
         check, lam = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         image = functools.lru_cache(maxsize=2)(self.decode)
+        mix_plan = functools.lru_cache(maxsize=2)(self.mix_plan)
 
         @functools.lru_cache(maxsize=2)
         def unmixed(shard: int, sample: int, view: int) -> UInt8Image:
@@ -61,14 +62,14 @@ class Renderer:
 
         columns = (rows.shard.tolist(), rows.sample.tolist(), rows.partner.tolist(), rows.view.tolist())
         for i, (shard, sample, partner, v) in enumerate(zip(*columns, strict=True)):
-            own, mix = unmixed(shard, sample, v), self.mix_plan(shard, sample, partner, v)
+            own, mix = unmixed(shard, sample, v), mix_plan(shard, *sorted((sample, partner)), v)
             images[i] = own if mix is UNMIXED else pixels.mix(mix, own, unmixed(shard, partner, v))
             check[i], lam[i] = pixels.check(images[i]), mix.lam
-        return Views(torch.from_numpy(images), torch.from_numpy(check), torch.from_numpy(lam))
+        return Views(batch, torch.from_numpy(check), torch.from_numpy(lam))
 
     def mix_plan(self, shard: int, sample: int, partner: int, view: int) -> MixPlan:
-        """Return how a sample and its partner are mixed in a view."""
-        if partner == ALONE:
+        """Return how a sample and its partner are mixed in a view; it is the same for both."""
+        if ALONE in (sample, partner):
             return UNMIXED
         seed = self.samples.seed[shard]
         return plan_mix(self.recipe, int(seed[sample]), int(seed[partner]), view)
@@ -84,6 +85,14 @@ class Renderer:
             return pixels.decode(self.samples.read(shard, sample))
         except (ValueError, OSError) as error:
             raise SampleError(shard, sample, base_name(self.samples.urls[shard]), str(error)) from error
+
+
+def _empty(n: int, size: int) -> torch.Tensor:
+    """Return room for n views; in a worker process in shared memory, where the loader would else copy them."""
+    nbytes = n * size * size * 3
+    storage_of: Any = torch.UntypedStorage
+    storage = storage_of._new_shared(nbytes) if get_worker_info() else storage_of(nbytes)
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(n, size, size, 3)
 
 
 class _Batches(Dataset[tuple[Rows, Views] | SampleError]):
