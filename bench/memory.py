@@ -2,7 +2,6 @@
 
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from figures import Figure, Skipped, report
+from store import peak_memory
 
 SIZES = (1, 4, 16)
 SAMPLES, VIEWS = 64, 3
@@ -85,7 +85,7 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
         student = build_student(config.model, classes=10, seed=0, **kwargs)
         place = Place(device=cpu, workers=0, out=path.with_suffix(".run"), log=lambda line: None)
         train_student(student, data, None, config, place)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory()
 
 
 if __name__ == "__main__":

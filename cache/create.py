@@ -14,7 +14,8 @@ from ..datasets.recipes import Recipe, named
 from ..datasets.shards import Samples, Shard, ShardIndex, samples_of
 from ..datasets.views import Renderer, SampleError
 from .manifest import Manifest, TeacherRecord, library_versions
-from .store import Probes, Store
+from .records import Probes
+from .store import Store
 
 _PROBES = 8
 

@@ -13,7 +13,8 @@ from ..datasets.shards import Samples, sha256_of
 from ..datasets.views import Renderer, SampleError, load
 from .claims import Claims
 from .create import Teacher
-from .store import Labels, Store, Unit
+from .records import Labels, Unit
+from .store import Store
 
 _Batch = tuple[Rows, torch.Tensor, torch.Tensor]
 _STRUCTURE = 0  # the claim on the arrays' shapes and attributes; units have the numbers from 1

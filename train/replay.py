@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..cache.store import Labels, Store
+from ..cache.records import Labels
+from ..cache.store import Store
 from ..datasets.order import ALONE, Order, Rows
 from ..datasets.pixels import exact_here
 from ..datasets.recipes import Recipe

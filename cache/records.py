@@ -1,0 +1,41 @@
+"""What goes into a store and comes out of it: arrays that belong together."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probes:
+    """A few whole views and what the teacher said of them, so that a replay can say how far it drifted.
+
+    views uint8 (probe, height, width, 3); logits float32 (probe, class); at int32 (probe, 3): shard, sample, view.
+    """
+
+    views: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    at: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """What is committed at once: some views (whole cycles of one block) of one shard."""
+
+    shard: int
+    block: int
+    views: range
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """What the teacher said of a batch (n,), a unit (view, sample) or a cycle (view, shard, sample).
+
+    Integers, as wide as the store has them or wider; the top-k arrays have one more axis, k, largest first.
+    """
+
+    label: NDArray[np.unsignedinteger[Any]]
+    check: NDArray[np.uint16]
+    topk_index: NDArray[np.unsignedinteger[Any]] | None = None
+    topk_logit: NDArray[np.float16] | None = None
