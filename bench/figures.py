@@ -16,7 +16,7 @@ from PIL import Image
 
 from distillcache.datasets.shards import expand
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet-sample"
 
 

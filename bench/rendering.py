@@ -155,7 +155,7 @@ def workers(renderer: Renderer, batches: list[Rows]) -> Figure:
 
         return work
 
-    found = rates({"two": loaded(2), "one": loaded(1)}, rounds=5)
+    found = rates({"two": loaded(2), "one": loaded(1)})
     return Figure(
         what="two workers on two cores beside one on one", ours=median(found, "two"), theirs=median(found, "one"),
         value=ratio(found, "two", "one"), unit="x", target=1.85,

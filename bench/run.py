@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import click
-from figures import Figure, Skipped, text
+from figures import ROUNDS, Figure, Skipped, text
 from matplotlib.figure import Figure as Plot
 
 HERE = Path(__file__).resolve().parent
@@ -71,7 +71,7 @@ def machine(seconds: float) -> str:
     cpus = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
     return (
         f"{cpus or platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}; "
-        f"{seconds / 60:.0f} minutes. Medians of five turns; contenders take turns, ratios are within a turn."
+        f"{seconds / 60:.0f} minutes. Medians of {ROUNDS} turns; contenders take turns, ratios are within a turn."
     )
 
 

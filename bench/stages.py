@@ -7,7 +7,7 @@ from pathlib import Path
 
 import timm
 import torch
-from figures import Figure, Skipped, median, on_cores, photo_shards, rates, ratio, report
+from figures import ROUNDS, Figure, Skipped, median, on_cores, photo_shards, rates, ratio, report
 from timm.loss import SoftTargetCrossEntropy
 from timm.task import TokenDistillationTask
 
@@ -54,9 +54,9 @@ def new_store(path: Path, urls: list[str], teacher: Teacher, *, views: int, fill
 
 
 def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
-    views, batch = 3, 32
+    views, batch = 9, 32  # long enough for the start of a worker not to count
     names = (folder / f"{n}.zarr" for n in itertools.count())
-    empty = [new_store(next(names), urls, teacher, views=views, filled=False) for _ in range(6)]
+    empty = [new_store(next(names), urls, teacher, views=views, filled=False) for _ in range(ROUNDS + 1)]
     store, total = empty[0], views * int(empty[0].counts.sum())
     samples, recipe = store.samples(urls), store.manifest.recipe
     batches = list(store.order().unit(0, range(views)).batches(batch))
@@ -91,7 +91,7 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
     student = build_student(STUDENT, classes=data.classes, seed=0)
     place = Place(device=CPU, workers=1, out=folder / "run", log=lambda line: None)
     replay = Replay(data, config, workers=1)
-    training = _Training(Run(student=student, replay=replay, config=config, place=place, held_out=None))
+    training = _Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
     training.set_rate(5)
     batches = replay.batches(0, 0, config.epochs)
     ready = next(batches)
