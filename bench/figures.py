@@ -31,8 +31,6 @@ class Figure:
     unit: str
     target: float
     at_least: bool = True
-    aim: float | None = None
-    """What the figure would ideally be, beyond its target."""
 
     @property
     def reached(self) -> bool:

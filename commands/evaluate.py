@@ -225,31 +225,22 @@ def _open(path: Path, device: "torch.device", options: dict[str, Any]) -> _Check
     from ..train.checkpoint import read_weights
 
     if {"config.json", "model.safetensors"} <= {file.name for file in path.glob("*")}:  # timm's local-dir form
-        classifier = open_folder(str(path))
-        settings: Any = classifier.model.pretrained_cfg
-        return _Checkpoint(
-            path=path,
-            model=settings["architecture"],
-            student=classifier.to(device),
-            size=classifier.image_size,
-            crop_pct=settings["crop_pct"] if options["crop_pct"] is None else options["crop_pct"],
-            amp=device.type == "cuda" if options["amp"] is None else options["amp"],
-            device=device,
-        )
-    weights, config = read_weights(path)
-    config = config or {}
-    model = options.get("model") or config.get("model")
-    if not model:
-        raise ValueError(
-            f"{path}: expected a student that train-student wrote, found other weights; name their --model"
-        )
-    given = parse_kwargs([*options.get("model_kwargs", ()), *options.get("more_model_kwargs", ())])
-    classes = classes_of(model, weights, str(path))
-    kwargs = config.get("model_kwargs", {}) | given
-    student = build_student(model, classes=classes, seed=0, drop_path=0.0, **kwargs)
-    student.initialize(weights, str(path))
+        student = open_folder(str(path))
+        config: dict[str, Any] = dict(student.model.pretrained_cfg)  # type: ignore[arg-type]
+        model = config["architecture"]
+    else:
+        weights, noted = read_weights(path)
+        config = noted or {}
+        if not (model := options.get("model") or config.get("model")):
+            expected = "expected a student that train-student wrote, found other weights"
+            raise ValueError(f"{path}: {expected}; name their --model")
+        given = parse_kwargs([*options.get("model_kwargs", ()), *options.get("more_model_kwargs", ())])
+        classes = classes_of(model, weights, str(path))
+        student = build_student(model, classes=classes, seed=0, drop_path=0.0, **config.get("model_kwargs", {}) | given)
+        student.initialize(weights, str(path))
+        path = path / "student.safetensors" if path.is_dir() else path
     return _Checkpoint(
-        path=path / "student.safetensors" if path.is_dir() else path,
+        path=path,
         model=model,
         student=student.to(device),
         size=config.get("size") or student.image_size,

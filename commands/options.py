@@ -66,7 +66,7 @@ device_option = click.option(
 )
 as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 recipe_options = (
-    click.option("--recipe", help=f"{', '.join(NAMES)}.  [default: deit, or the store's]"),
+    click.option("--recipe", help=f"{', '.join(NAMES)}.  [default: the store's, or deit; for a teacher crop]"),
     click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe."),
     click.option("--image-size", type=int, help="Height and width of a view.  [default: 224, or the store's]"),
 )

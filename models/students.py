@@ -135,8 +135,12 @@ def _text(shape: torch.Size | None) -> str:
 
 
 def open_folder(folder: str) -> Student:
-    """Return a classifier in timm's local-dir form, such as a teacher, as a student that only evaluates."""
-    return Student(timm.create_model(f"local-dir:{folder}", pretrained=True))
+    """Return a classifier in timm's local-dir form, such as a teacher; ValueError if its files are none."""
+    try:
+        return Student(timm.create_model(f"local-dir:{folder}", pretrained=True))
+    except Exception as error:  # timm raises whatever a damaged file makes it
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise ValueError(f"{folder}: expected a model in timm's local-dir form; {reason}") from error
 
 
 def classes_of(name: str, weights: dict[str, torch.Tensor], source: str) -> int:

@@ -25,7 +25,7 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 
 class RunFolder:
-    """Writes config.json, metrics.csv, curves.png and TensorBoard's events; every file whole or not at all."""
+    """Writes config.json, metrics.csv and curves.png, each whole or not at all, and TensorBoard's events."""
 
     def __init__(self, config: Config, place: Place, trained_on: dict[str, Any], epoch: int) -> None:
         """Open the folder of `place` for a run that has done `epoch` epochs; note what it is told to do."""

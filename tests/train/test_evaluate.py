@@ -1,5 +1,6 @@
 """Fine-tuning, transfer, evaluation and comparison: what is done with a student once it is trained."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -177,6 +178,27 @@ def test_transfer_to_other_classes(with_store: bool, photos: list[bytes], teache
     assert all(torch.equal(after[name], before[name]) for name in before if not name.startswith("head"))
     assert len(after["head.weight"]) == (5 if with_store else 3)
     assert bool(after["head_dist.weight"].any()) == with_store
+
+
+def test_teachers_folders_and_deits_own_checkpoints_are_evaluated(
+    shards: str, teacher: Teacher, teacher_folder: Path, tmp_path: Path
+) -> None:
+    found = evaluated("--checkpoint", teacher_folder, "--shards", shards)
+    assert (found["mean"], found["size"], found["crop_pct"]) == ([round(m, 4) for m in teacher.mean], SIZE, 1.0)
+    student = build_student(MODEL, classes=CLASSES, seed=3, **KWARGS)
+    saved = {"model": student.model.state_dict(), "args": argparse.Namespace(lr=1), "epoch": 3}  # as main.py saves it
+    torch.save(saved, tmp_path / "checkpoint.pth")
+    kwargs = [f"{key}={value}" for key, value in KWARGS.items()]
+    arguments = ("--checkpoint", tmp_path / "checkpoint.pth", "--shards", shards, "--model", MODEL)
+    said = evaluated(*arguments, "--crop-pct", 0.875, "--model-kwargs", *kwargs)
+    target = torch.tensor([t for index in index_shards(expand(shards)) for t in index.targets])
+    by_hand = 100 * (logits(student, shards)[0].argmax(1) == target).float().mean().item()
+    assert said["heads"]["class"]["top1"] == pytest.approx(by_hand)
+    (tmp_path / "broken").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "broken" / name).write_text("{}")
+    refused = run("evaluate", "--checkpoint", tmp_path / "broken", "--shards", shards)
+    assert refused.exit_code == 2 and "expected a model in timm's local-dir form" in refused.output
 
 
 def test_weights_that_do_not_fit_are_refused(runs: Path, shards: str, store: Store, tmp_path: Path) -> None:
