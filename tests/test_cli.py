@@ -51,6 +51,14 @@ def test_every_command_has_help_an_example_and_documented_options(path: str) -> 
             ["cache-teacher", "--shards", "{shards}", "--cache", "c", "--teacher", "x", "--recipe", "y"],
             "recipe: expected",
         ),
+        (
+            ["train-student", "--shards", "a.tar", "b.tar", "--cache", "{store}", "--out", "o"],
+            "found 'b.tar'; is a pattern",
+        ),
+        (
+            ["compare", "run", "b.tar", "--shards", "a.tar"],
+            "expected checkpoints, found b.tar; quote a pattern of shards",
+        ),
         (["make-shards", "nowhere", "o"], "expected `digits` or a folder of class folders, found none at nowhere"),
     ],
 )
