@@ -208,7 +208,7 @@ def show(store: Store, keys: Sequence[str], samples: Samples, views: int | None 
             partner=partners_of(store, shard, sample)[:n],
             view=numbers,
         )
-        original = Image.fromarray(renderer.decode(shard, sample).permute(1, 2, 0).contiguous().numpy())
+        original = Image.fromarray(renderer.decode(shard, sample))
         scale = cell / max(original.size)
         original = original.resize((max(1, int(original.width * scale)), max(1, int(original.height * scale))))
         views_seen = [Image.fromarray(view) for view in renderer(where).images.numpy()]

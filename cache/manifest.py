@@ -11,7 +11,16 @@ from ..datasets.recipes import Recipe
 from ..datasets.shards import Shard
 
 FORMAT = 1
-_PIXEL_LIBRARIES = ("torch", "torchvision", "simplejpeg", "opencv-python-headless", "pillow", "numpy", "google-crc32c")
+_PIXEL_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "simplejpeg",
+    "opencv-python-headless",
+    "numba",
+    "pillow",
+    "numpy",
+    "google-crc32c",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

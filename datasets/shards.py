@@ -14,6 +14,7 @@ from typing import Any
 import braceexpand
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from .order import sample_seeds
@@ -111,6 +112,10 @@ def size_of(url: str) -> int:
 def read_range(url: str, start: int, length: int) -> bytes:
     """Return up to `length` bytes of a file from `start`."""
     fs, path = _locate(url)
+    if isinstance(fs, LocalFileSystem):  # fsspec's way takes twice as long
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs as much again)
+            file.seek(start)
+            return file.read(length)
     return bytes(fs.cat_file(path, start=start, end=start + length))
 
 

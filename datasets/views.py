@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from . import pixels
-from .ops import UInt8Image
+from .kernels import UInt8Image
 from .order import ALONE, Rows
 from .plans import UNMIXED, MixPlan, ViewPlan, plan_mix, plan_view
 from .recipes import Recipe
@@ -62,8 +62,12 @@ class Renderer:
 
         columns = (rows.shard.tolist(), rows.sample.tolist(), rows.partner.tolist(), rows.view.tolist())
         for i, (shard, sample, partner, v) in enumerate(zip(*columns, strict=True)):
-            own, mix = unmixed(shard, sample, v), mix_plan(shard, *sorted((sample, partner)), v)
-            images[i] = own if mix is UNMIXED else pixels.mix(mix, own, unmixed(shard, partner, v))
+            mix = mix_plan(shard, *sorted((sample, partner)), v)
+            sides = (sample, sample if mix is UNMIXED else partner)
+            for side in sides:
+                image(shard, side)  # decoding both first leaves the CPU's caches to rendering, then
+            own, other = (unmixed(shard, side, v) for side in sides)
+            pixels.mix(mix, own, other, out=images[i])
             check[i], lam[i] = pixels.check(images[i]), mix.lam
         return Views(batch, torch.from_numpy(check), torch.from_numpy(lam))
 
@@ -74,13 +78,13 @@ class Renderer:
         seed = self.samples.seed[shard]
         return plan_mix(self.recipe, int(seed[sample]), int(seed[partner]), view)
 
-    def view_plan(self, shard: int, sample: int, view: int, image: torch.Tensor) -> ViewPlan:
+    def view_plan(self, shard: int, sample: int, view: int, image: UInt8Image) -> ViewPlan:
         """Return the plan of one view of a decoded sample."""
-        _, height, width = image.shape
+        height, width, _ = image.shape
         return plan_view(self.recipe, int(self.samples.seed[shard, sample]), view, height, width)
 
-    def decode(self, shard: int, sample: int) -> torch.Tensor:
-        """Return the image of one sample, (3, height, width) uint8. Raises SampleError."""
+    def decode(self, shard: int, sample: int) -> UInt8Image:
+        """Return the image of one sample, (height, width, 3) uint8. Raises SampleError."""
         try:
             return pixels.decode(self.samples.read(shard, sample))
         except (ValueError, OSError) as error:

@@ -84,12 +84,15 @@ def test_golden_vectors_stand() -> None:
     [
         {"ATEN_CPU_CAPABILITY": "avx2", "OPENCV_CPU_DISABLE": "AVX512-SKX", "ONEDNN_MAX_CPU_ISA": "AVX2"},
         {"ATEN_CPU_CAPABILITY": "default", "OPENCV_IPP": "disabled", "OMP_NUM_THREADS": "1"},
+        {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_BOUNDSCHECK": "1"},
         {"ATEN_CPU_CAPABILITY": "avx512", "OMP_NUM_THREADS": "3"},
     ],
     ids=lambda limits: " ".join(f"{k}={v}" for k, v in limits.items()),
 )
-def test_golden_vectors_stand_on_other_cpus(limits: dict[str, str]) -> None:
-    """The same bytes in processes that are told to do without what this CPU has."""
+def test_golden_vectors_stand_on_other_cpus(limits: dict[str, str], tmp_path: Path) -> None:
+    """The same bytes in processes that are told to do without what this CPU has, or to check every index."""
+    if "NUMBA_BOUNDSCHECK" in limits:
+        limits["NUMBA_CACHE_DIR"] = str(tmp_path)
     if "avx512" in limits.values() and "avx512" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("SKIPPED: this CPU has no AVX-512")
     done = subprocess.run([sys.executable, __file__, "-"], env={**os.environ, **limits}, capture_output=True, text=True)

@@ -33,7 +33,7 @@ def test_a_view_is_what_its_plans_say(samples: Samples, rows: Rows) -> None:
         for sample in (int(rows.sample[i]), int(rows.partner[i])):
             image = pixels.decode(samples.read(shard, sample))
             seed = int(samples.seed[shard, sample])
-            sides.append((seed, pixels.render(plan_view(RECIPE, seed, v, *image.shape[1:]), image)))
+            sides.append((seed, pixels.render(plan_view(RECIPE, seed, v, *image.shape[:2]), image)))
         (seed, own), (partner_seed, partner) = sides
         mix = plan_mix(RECIPE, seed, partner_seed, v)
         expected = pixels.mix(mix, own, partner) if rows.partner[i] >= 0 else own
