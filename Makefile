@@ -3,7 +3,6 @@
 # goes on where it was.
 
 PYTHON ?= python3
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 DEVICE ?= auto
 MODEL ?= deit_tiny_distilled_patch16_224
 
@@ -58,13 +57,13 @@ setup: .venv/.installed
 cache-teacher: setup $(NEEDS_TEACHER)
 	$(RUN) cache-teacher --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
 	  --teacher '$(TEACHER)' $(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %) $(VIEWS:%=--views %) \
-	  --batch-size $(TEACHER_BATCH_SIZE) --workers $(WORKERS) --device $(DEVICE) $(CACHE_FLAGS)
+	  --batch-size $(TEACHER_BATCH_SIZE) $(WORKERS:%=--workers %) --device $(DEVICE) $(CACHE_FLAGS)
 
 train-student: setup $(NEEDS_CACHE)
 	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') \
 	  $(if $(CACHE),--cache '$(CACHE)',$(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %)) \
 	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) $(DISTILL:%=--distill %) $(EPOCHS:%=--epochs %) \
-	  --batch-size $(BATCH_SIZE) --lr $(LR) --workers $(WORKERS) --device $(DEVICE) $(STUDENT_FLAGS)
+	  --batch-size $(BATCH_SIZE) --lr $(LR) $(WORKERS:%=--workers %) --device $(DEVICE) $(STUDENT_FLAGS)
 
 compare: setup
 	$(MAKE) cache-teacher CACHE='$(COMPARE)/teacher.zarr' CACHE_FLAGS='$(CACHE_FLAGS) --topk $(TOPK)'
@@ -81,7 +80,7 @@ digits-shards: setup
 $(DIGITS)/teacher/config.json: | digits-shards
 	$(RUN) train-teacher --shards '$(SHARDS)' --val-shards '$(VAL_SHARDS)' --out $(@D) --model regnety_002 \
 	  --recipe crop --set hflip=0 --set crop_scale=0.6,1 --image-size $(IMAGE_SIZE) --epochs 15 --batch-size 32 \
-	  --lr 3.2e-2 --workers $(WORKERS) --device $(DEVICE)
+	  --lr 3.2e-2 $(WORKERS:%=--workers %) --device $(DEVICE)
 
 test: setup
 	$(BIN)/python -m pytest

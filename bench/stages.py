@@ -49,12 +49,12 @@ def new_store(path: Path, urls: list[str], teacher: Teacher, *, views: int, fill
     options = dict.fromkeys(("recipe", "image_size", "seed", "topk")) | {"overrides": (), "views": views, "amp": True}
     store = create.create(path, create.Request.resolve(options, None, "cpu"), index_shards(urls), teacher)
     if filled:
-        fill.fill(store, store.samples(urls), teacher, views=views, batch_size=64, workers=2)
+        fill.fill(store, store.samples(urls), teacher, views=views, batch_size=64, workers=0)
     return store
 
 
 def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
-    views, batch = 9, 32  # long enough for the start of a worker not to count
+    views, batch = 9, 32
     names = (folder / f"{n}.zarr" for n in itertools.count())
     empty = [new_store(next(names), urls, teacher, views=views, filled=False) for _ in range(ROUNDS + 1)]
     store, total = empty[0], views * int(empty[0].counts.sum())
@@ -63,7 +63,7 @@ def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
     images = Renderer(recipe, samples)(batches[0]).images
 
     def cached() -> int:
-        fill.fill(empty.pop(), samples, teacher, views=views, batch_size=batch, workers=1)
+        fill.fill(empty.pop(), samples, teacher, views=views, batch_size=batch, workers=0)
         return total
 
     found = rates(
@@ -71,7 +71,7 @@ def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
             "stage 1": cached,
             "teacher": lambda: sum(len(teacher.logits(images)) for _ in batches),
             "rendering": lambda: sum(
-                len(v.images) for _, v in load(Renderer(recipe, samples), iter(batches), workers=2)
+                len(v.images) for _, v in load(Renderer(recipe, samples), iter(batches), workers=0)
             ),
         }
     )
@@ -89,8 +89,8 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
         reuse_views=True,
     )  # fmt: skip
     student = build_student(STUDENT, classes=data.classes, seed=0)
-    place = Place(device=CPU, workers=1, out=folder / "run", log=lambda line: None)
-    replay = Replay(data, config, workers=1)
+    place = Place(device=CPU, workers=0, out=folder / "run", log=lambda line: None)
+    replay = Replay(data, config, workers=0)
     training = _Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
     training.set_rate(5)
     batches = replay.batches(0, 0, config.epochs)

@@ -10,6 +10,7 @@ from . import shards as reading
 from .options import (
     SEED,
     cache_option,
+    device_and_workers,
     device_option,
     recipe_options,
     shards_option,
@@ -44,22 +45,21 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     from ..cache.store import Store
     from ..datasets import pixels
     from ..datasets.shards import class_names, expand
-    from ..models.inputs import find_device
     from ..models.teachers import load_teacher
 
     if not pixels.exact_here():
         click.echo("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
     store = Store(cache) if cache.exists() else None
-    device, workers = find_device(options["device"]), options["workers"]
+    device, workers = device_and_workers(options["device"], options["workers"])
     request = create.Request.resolve(options, store, device.type)
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
     size = options["teacher_size"] or (store.manifest.teacher.input_size if store else None)
     model = load_teacher(teacher, device=device, amp=request.amp, size=size)
     measured = store is not None and store.manifest.teacher_top1 is not None
-    held_out = None if measured else reading.held_out(options["val_shards"], workers)
+    held_out = None if measured else reading.held_out(options["val_shards"])
     if store is None:
-        indexes = reading.read_index(urls, digest=True, workers=workers)
+        indexes = reading.read_index(urls, digest=True)
         names = class_names(urls)
         if names and len(names) != model.classes:
             click.echo(f"the teacher tells {model.classes} classes apart, the shards have {len(names)}", err=True)

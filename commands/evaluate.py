@@ -12,6 +12,7 @@ from . import shards as reading
 from .options import (
     as_json_flag,
     cache_option,
+    device_and_workers,
     device_option,
     model_kwargs_options,
     shards_option,
@@ -93,15 +94,14 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
     """
     from ..datasets import atomic
     from ..datasets.shards import samples_of
-    from ..models.inputs import find_device
     from ..train.evaluate import predict_student, real_labels
 
-    workers, head = options["workers"], options["head"]
-    opened = _open(checkpoint, find_device(options["device"]), options)
+    device, workers = device_and_workers(options["device"], options["workers"])
+    opened, head = _open(checkpoint, device, options), options["head"]
     if head and head not in opened.heads:
         raise ValueError(f"head: expected one of {', '.join(opened.heads)}, which {checkpoint} has; found {head}")
     write_table = _parquet_writer(predictions) if predictions else None
-    indexes = reading.read_index(shards, digest=False, workers=workers)
+    indexes = reading.read_index(shards, digest=False)
     keys = [key for index in indexes for key in index.keys]
     real = real_labels(keys) if options["real"] else None
     samples = samples_of(indexes, 0)
@@ -176,17 +176,16 @@ def compare(
     from ..cache.store import Store
     from ..datasets.order import in_sequence
     from ..datasets.shards import expand, samples_of
-    from ..models.inputs import find_device
     from ..train import compare as comparing
     from ..train.evaluate import predict_student
 
     if stray := next((path for path in checkpoints if path.suffix == ".tar"), None):
         raise ValueError(f"compare: expected checkpoints, found {stray}; quote a pattern of shards")
-    device, workers = find_device(options["device"]), options["workers"]
+    device, workers = device_and_workers(options["device"], options["workers"])
     opened = [_open(path, device, options) for path in checkpoints]
     store = Store(cache) if cache else None
     samples = store.samples(expand(shards)) if store else None
-    samples = samples or samples_of(reading.read_index(shards, digest=False, workers=workers), 0)
+    samples = samples or samples_of(reading.read_index(shards, digest=False), 0)
     rows = in_sequence(samples.count.tolist())
     said = {"ground truth": samples.target[rows.shard, rows.sample].astype(np.int64)}
     if store:

@@ -4,11 +4,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..datasets.recipes import NAMES
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Commands(click.Group):
@@ -59,7 +62,9 @@ shards_option = click.option(
 )
 val_shards_option = click.option("--val-shards", multiple=True, help="Held-out shards, to measure top-1 on.")
 workers_option = click.option(
-    "--workers", type=click.IntRange(0), default=os.cpu_count, help="Processes that render views."
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that render views.  [default: one for each core; without a GPU 0: threads of this process]",
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
@@ -91,3 +96,12 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function
 
     return decorate
+
+
+def device_and_workers(device: str, workers: int | None) -> "tuple[torch.device, int]":
+    """Return the device of that name, and how many processes render views for it; ValueError if it isn't there."""
+    from ..models.inputs import find_device
+
+    found, here = find_device(device), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
+    cores = max(1, (os.cpu_count() or 1) // here)
+    return found, (cores if found.type != "cpu" else 0) if workers is None else workers

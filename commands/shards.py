@@ -36,7 +36,7 @@ def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:
     click.echo(f"{out}: " + ", ".join(f"{n} {split} samples" for split, n in samples.items()))
 
 
-def read_index(shards: Sequence[str], *, digest: bool, workers: int) -> "list[ShardIndex]":
+def read_index(shards: Sequence[str], *, digest: bool) -> "list[ShardIndex]":
     """Return the index of every shard that `shards` names, read under a bar; `digest`: with its SHA-256."""
     from ..datasets.shards import expand, index_shards
 
@@ -48,11 +48,11 @@ def read_index(shards: Sequence[str], *, digest: bool, workers: int) -> "list[Sh
                 yield index
                 shown.update(1)
 
-        return index_shards(urls, digest=digest, workers=max(workers, 2), progress=counted)
+        return index_shards(urls, digest=digest, progress=counted)
 
 
-def held_out(shards: Sequence[str], workers: int) -> "Samples | None":
+def held_out(shards: Sequence[str]) -> "Samples | None":
     """Return the samples of held-out shards, if any are named."""
     from ..datasets.shards import samples_of
 
-    return samples_of(read_index(shards, digest=False, workers=workers), 0) if shards else None
+    return samples_of(read_index(shards, digest=False), 0) if shards else None

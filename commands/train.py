@@ -10,6 +10,7 @@ from . import shards as reading
 from .options import (
     SEED,
     cache_option,
+    device_and_workers,
     device_option,
     model_kwargs_options,
     recipe_options,
@@ -67,7 +68,6 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
              --val-shards 'val-*.tar' --epochs 300
     On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
     """
-    from ..models.inputs import find_device
     from ..models.students import build_student, parse_kwargs
     from ..train import student as training
     from ..train.checkpoint import read_weights
@@ -76,9 +76,9 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
 
     workers, val_shards = options.pop("workers"), options.pop("val_shards")
     kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
-    data = _training_set(shards, cache, workers, options)
+    data = _training_set(shards, cache, options)
     processes, device_name = join(options.pop("device"))
-    device = find_device(device_name)
+    device, workers = device_and_workers(device_name, workers)
     distill = options.pop("distill") or ("hard" if data.store else "none")
     alpha = {"soft": 0.1}.get(distill, 0.5) if options["alpha"] is None else options["alpha"]
     views = data.store.views if data.store else 300
@@ -109,7 +109,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
             click.echo(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
     if distill == "none" and student.distilled:
         student.silence_distillation_head()
-    held_out = reading.held_out(val_shards, workers) if processes.first else None
+    held_out = reading.held_out(val_shards) if processes.first else None
     images = config.epochs * int(data.samples.count.sum())
     with bar("train-student", images, "images", shown=processes.first) as shown:
         place = Place(
@@ -129,7 +129,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
 
 
 def _training_set(
-    shards: Sequence[str], cache: Path | None, workers: int, options: dict[str, Any], recipe: str = "deit"
+    shards: Sequence[str], cache: Path | None, options: dict[str, Any], recipe: str = "deit"
 ) -> "TrainingSet":
     """Take the recipe's options out of `options` and return what they, shards and store say to train on."""
     from ..cache.store import Store
@@ -143,7 +143,7 @@ def _training_set(
             raise ValueError(f"recipe: {cache} has its own; leave out --recipe, --set and --image-size, or --cache")
         return TrainingSet.stored(Store(cache), expand(shards), options["window"])
     chosen = recipes.named(name or recipe, size=224 if size is None else size, overrides=overrides)
-    indexes = reading.read_index(shards, digest=True, workers=workers)
+    indexes = reading.read_index(shards, digest=True)
     classes = len(class_names([index.url for index in indexes]))
     return TrainingSet.fresh(indexes, chosen, classes=classes, seed=options["seed"], window=options["window"])
 
@@ -164,14 +164,13 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
     Example: distillcache train-teacher --shards 'train-*.tar' --out teacher --model regnety_002
     """
     from ..datasets.shards import class_names
-    from ..models.inputs import find_device
     from ..models.students import build_student
     from ..models.teachers import save_teacher
     from ..train.config import Config, Place
     from ..train.student import train_student
 
-    device, workers = find_device(options["device"]), options["workers"]
-    data = _training_set(shards, None, workers, options | {"window": 0}, recipe="crop")
+    device, workers = device_and_workers(options["device"], options["workers"])
+    data = _training_set(shards, None, options | {"window": 0}, recipe="crop")
     config = Config(
         model=model,
         classes=data.classes,
@@ -187,7 +186,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
         crop_pct=1.0,
     )
     classifier = build_student(model, classes=config.classes, seed=config.seed, drop_path=config.drop_path)
-    held_out = reading.held_out(options["val_shards"], workers)
+    held_out = reading.held_out(options["val_shards"])
     with bar("train-teacher", config.epochs * int(data.samples.count.sum()), "images") as shown:
         place = Place(
             device=device,

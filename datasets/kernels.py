@@ -20,9 +20,9 @@ _Number = float | np.int32
 def _compiled(function: _Function) -> _Function:
     """Compile at the first call, and keep the result on disk where there is a place for it."""
     try:
-        return cast(_Function, numba.njit(cache=True, error_model="numpy")(function))
+        return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:  # neither the package's folder nor the user's can be written
-        return cast(_Function, numba.njit(error_model="numpy")(function))
+        return cast(_Function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 @_compiled

@@ -4,8 +4,8 @@ Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). NumPy gu
 generator for ever, but not what its distribution methods make of them (NEP 19), so the distributions are ours.
 """
 
-import functools
 import math
+import threading
 from enum import IntEnum
 from statistics import NormalDist
 
@@ -15,6 +15,16 @@ from numpy.typing import NDArray
 _STANDARD_NORMAL = NormalDist()
 _NOTHING_LEFT = np.zeros(4, np.uint64)  # an empty buffer of words that were drawn and not yet asked for
 _WORDS_AT_A_TIME = 64  # a whole view of recipe `deit` takes about 25; drawing 64 at once costs no more than drawing 8
+
+
+class _Generators(threading.local):
+    """A generator for all words of a thread: to make one asks the system for entropy, which a key makes useless."""
+
+    def __init__(self) -> None:
+        self.one = np.random.Philox(key=0)
+
+
+_generators = _Generators()
 
 
 class Stream(IntEnum):
@@ -35,7 +45,7 @@ def words(key: int, stream: Stream, counter: tuple[int, int, int], n: int) -> ND
     The lowest of Philox's four counter words counts blocks (from 1, as NumPy increments first), so streams at different
     `counter`s never overlap.
     """
-    generator = _generator()
+    generator = _generators.one
     generator.state = {
         "bit_generator": "Philox",
         "state": {"key": np.array([key, stream], np.uint64), "counter": np.array([0, *counter], np.uint64)},
@@ -45,12 +55,6 @@ def words(key: int, stream: Stream, counter: tuple[int, int, int], n: int) -> ND
         "uinteger": 0,
     }
     return generator.random_raw(n)
-
-
-@functools.cache
-def _generator() -> np.random.Philox:
-    """Return one generator for all words: a new one first asks the system for entropy, which a key makes useless."""
-    return np.random.Philox(key=0)
 
 
 def permutation(key: int, stream: Stream, counter: tuple[int, int, int], n: int) -> NDArray[np.int64]:

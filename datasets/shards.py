@@ -130,7 +130,7 @@ def index_shards(
     urls: Sequence[str],
     *,
     digest: bool = True,
-    workers: int = 4,
+    workers: int = 8,
     progress: Callable[[Iterable[ShardIndex]], Iterable[ShardIndex]] = iter,
 ) -> list[ShardIndex]:
     """Read each shard once, `workers` at a time, and return the indexes in the order of `urls`."""

@@ -3,12 +3,14 @@
 import functools
 import signal
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from . import pixels
@@ -48,11 +50,16 @@ class Renderer:
         self.recipe = recipe
         self.samples = samples
 
-    def __call__(self, rows: Rows) -> Views:
-        """Return the mixed views of `rows`, in their order. Raises SampleError."""
-        batch = _empty(len(rows), self.recipe.size)
-        images = batch.numpy()
-        check, lam = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+    def __call__(self, rows: Rows, pool: Executor | None = None, parts: int = 1) -> Views:
+        """Return the mixed views of `rows`, in their order, rendered in `parts` by `pool`. Raises SampleError."""
+        n = len(rows)
+        views = Views(_empty(n, self.recipe.size), torch.empty(n, dtype=torch.int64), torch.empty(n))
+        slices = [slice(i * n // parts, (i + 1) * n // parts) for i in range(parts)]
+        into = [(rows[part], *(column[part].numpy() for column in views)) for part in slices]
+        list((pool.map if pool else map)(self._render, *zip(*into, strict=True)))
+        return views
+
+    def _render(self, rows: Rows, images: UInt8Image, check: NDArray[np.int64], lam: NDArray[np.float32]) -> None:
         image = functools.lru_cache(maxsize=2)(self.decode)
         mix_plan = functools.lru_cache(maxsize=2)(self.mix_plan)
 
@@ -69,7 +76,6 @@ class Renderer:
             own, other = (unmixed(shard, side, v) for side in sides)
             pixels.mix(mix, own, other, out=images[i])
             check[i], lam[i] = pixels.check(images[i]), mix.lam
-        return Views(batch, torch.from_numpy(check), torch.from_numpy(lam))
 
     def mix_plan(self, shard: int, sample: int, partner: int, view: int) -> MixPlan:
         """Return how a sample and its partner are mixed in a view; it is the same for both."""
@@ -102,12 +108,12 @@ def _empty(n: int, size: int) -> torch.Tensor:
 class _Batches(Dataset[tuple[Rows, Views] | SampleError]):
     """What a worker process runs: rows are the index."""
 
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
+    def __init__(self, render: Callable[[Rows], Views]) -> None:
+        self._render = render
 
     def __getitem__(self, rows: Rows) -> tuple[Rows, Views] | SampleError:
         try:
-            return rows, self._renderer(rows)
+            return rows, self._render(rows)
         except SampleError as error:
             return error  # DataLoader would wrap an exception in its traceback
 
@@ -115,14 +121,17 @@ class _Batches(Dataset[tuple[Rows, Views] | SampleError]):
 def load(
     renderer: Renderer, batches: Iterable[Rows], *, workers: int = 0, pin_memory: bool = False
 ) -> Iterator[tuple[Rows, Views]]:
-    """Yield each batch of rows with its views, in order, rendered ahead by `workers` processes (0: in this one).
+    """Yield each batch of rows with its views, in order, rendered ahead by `workers` processes.
 
-    A batch is rendered whole by one worker, so the number of workers changes no byte. Raises SampleError.
+    Without any, a batch is rendered when it is asked for, by as many threads of this process as torch has: the better
+    way where the model needs the same cores, as it then never waits for one that renders. Raises SampleError.
     """
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads)  # starts no thread before it has work
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user's number stands
         loader = DataLoader(
-            _Batches(renderer),
+            _Batches(renderer if workers else functools.partial(renderer, pool=pool, parts=threads)),
             sampler=cast("Iterable[int]", batches),
             batch_size=None,
             num_workers=workers,

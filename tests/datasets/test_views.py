@@ -1,5 +1,7 @@
 """The renderer: rows in, views out, whatever is asked beside them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,14 @@ def test_views_do_not_depend_on_batches_or_workers(samples: Samples, rows: Rows)
         parts = list(load(renderer, rows.batches(size), workers=workers))
         assert [check for _, views in parts for check in views.check.tolist()] == whole
         assert [view for part, _ in parts for view in part.view.tolist()] == rows.view.tolist()
+
+
+def test_views_do_not_depend_on_threads(samples: Samples, rows: Rows) -> None:
+    renderer = Renderer(RECIPE, samples)
+    whole = renderer(rows).check.tolist()
+    with ThreadPoolExecutor(8) as pool:
+        for parts in (2, 8, 8, 8, len(rows) + 3):
+            assert renderer(rows, pool, parts).check.tolist() == whole
 
 
 def test_mixing_goes_both_ways(samples: Samples) -> None:
