@@ -20,6 +20,12 @@ from matplotlib.figure import Figure as Plot
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
+READING = """\
+One core, `python bench/view_time.py`. Bare decoding is the limit only of a renderer that does nothing else: beside it
+stand a resize (torch's, in hand-written SIMD) and 15 ops of which a view has two. What is left above them is spread
+over many small steps, each of which finds the CPU's caches full of the decoder; a faster decoder would have to be
+another one than libjpeg-turbo. The ratio of stage 2 to online distillation can't exceed that of the student's bare step
+to the student's and the teacher's, which is a matter of the CPU: the better it multiplies bf16, the lower."""
 GROUPS = ("startup", "store", "memory", "rendering", "stages")
 
 
@@ -62,6 +68,8 @@ def write(found: list[Figure | Skipped], seconds: float) -> None:
         lines.append(f"| {one.what} | {one.ours} | {one.theirs} | {value} | {sign} {one.target:g}{one.unit} |")
     skipped = [f"- {one.what}: {one.reason}" for one in found if isinstance(one, Skipped)]
     lines += ["", "![ratios](benchmarks.png)", ""] + (["Not measured here:", "", *skipped, ""] if skipped else [])
+    spent = subprocess.check_output([sys.executable, str(HERE / "view_time.py")], text=True)
+    lines += ["## Where a view's time goes", "", READING, "", "```", *spent.splitlines(), "```", ""]
     (DOCS / "benchmarks.md").write_text("\n".join(lines))
     draw([one for one in figures if one.unit == "x"]).savefig(DOCS / "benchmarks.png", dpi=110)
 
