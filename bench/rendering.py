@@ -104,7 +104,7 @@ def by_dali(files: list[bytes]) -> tuple[Callable[[], int] | None, str]:
         from nvidia.dali import fn, pipeline_def, types
         from nvidia.dali.auto_aug import rand_augment
     except ImportError:
-        return None, "nvidia-dali is not installed; run: pip install nvidia-dali-cuda120"
+        return None, "nvidia-dali is not installed; run: pip install -e '.[bench]'"
     arrays = itertools.cycle([np.frombuffer(data, np.uint8) for data in files])
 
     # Synchronous: what it would render ahead, it would render during somebody else's turn.

@@ -11,8 +11,8 @@ import torch
 
 from ..datasets.order import ALONE, Rows
 from ..datasets.recipes import Recipe, named
-from ..datasets.shards import Samples, Shard, ShardIndex, samples_of
-from ..datasets.views import Renderer, SampleError
+from ..datasets.shards import SampleError, Samples, Shard, ShardIndex, samples_of
+from ..datasets.views import Renderer
 from .manifest import Manifest, TeacherRecord, library_versions
 from .records import Probes
 from .store import Store

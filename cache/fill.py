@@ -10,7 +10,7 @@ import torch
 
 from ..datasets.order import Rows
 from ..datasets.shards import Samples, sha256_of
-from ..datasets.views import Renderer, SampleError, load
+from ..datasets.views import Renderer, load
 from .claims import Claims
 from .create import Teacher
 from .records import Labels, Unit
@@ -80,7 +80,7 @@ def _fill_once(
 
     done = 0
     parts: list[tuple[Rows, Labels]] = []
-    try:
+    with store.naming_samples():
         loaded = load(renderer, batches(), workers=workers, pin_memory=torch.cuda.is_available())
         shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loaded)
         for rows, check, logits in _one_behind(shown):
@@ -93,8 +93,6 @@ def _fill_once(
                 begun.popleft()
                 parts = []
                 done += 1
-    except SampleError as error:
-        raise ValueError(f"{store.where(error.shard, error.sample)}: {error.reason}") from error
     return done
 
 

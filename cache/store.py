@@ -1,5 +1,6 @@
 """The Zarr store: its arrays, their chunks and the order in which they are written. Only this file imports zarr."""
 
+import contextlib
 import functools
 import os
 import shutil
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from ..datasets.order import Order
-from ..datasets.shards import Samples, ShardIndex, base_name, size_of
+from ..datasets.shards import SampleError, Samples, ShardIndex, base_name, size_of
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
 
@@ -132,13 +133,20 @@ class Store:
     def missing_views(self, block: int, shard: int) -> range:
         """Return the views of a block of a shard that have no labels yet."""
         first, last = block * self.manifest.block, min((block + 1) * self.manifest.block, self.views)
-        if not os.path.exists(f"{self.path}/label/c/{block}/{shard}/0"):  # noqa: PTH110 - many times faster for ImageNet
+        if not os.path.exists(self._chunk("label", block, shard)):  # noqa: PTH110 - many times faster for ImageNet
             return range(first, last)
         if all(views // self.manifest.block != block for views in self.manifest.extended):
             return range(last, last)  # present means done, but in a block in which the store once ended
         label = self._array("label")[first:last, shard, 0]
         done = int(np.count_nonzero(np.asarray(label) != self.missing))
         return range(first + done, last)
+
+    def missing_chunks(self, block: int, shard: int) -> list[str]:
+        """Return the arrays by view that have no chunk for a block of a shard."""
+        return [name for name in self.by_view if not os.path.exists(self._chunk(name, block, shard))]  # noqa: PTH110
+
+    def _chunk(self, name: str, block: int, shard: int) -> str:
+        return f"{self.path}/{name}/c/{block}/{shard}/0" + "/0" * name.startswith("topk")
 
     def write(self, unit: Unit, labels: Labels) -> None:
         """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
@@ -150,7 +158,10 @@ class Store:
             if unit.views.start > first:
                 chunk[: unit.views.start - first] = array[first : unit.views.start, unit.shard]
             chunk[unit.views.start - first :, : new.shape[1]] = new
-            array[first : unit.views.stop, unit.shard] = chunk
+            with zarr.config.set(
+                {"array.write_empty_chunks": True}
+            ):  # else a chunk of zeros would look like a lost one
+                array[first : unit.views.stop, unit.shard] = chunk
 
     def cycle(self, cycle: int, *, topk: bool = False) -> Labels:
         """Return what is cached of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
@@ -160,6 +171,12 @@ class Store:
         with zarr.config.set({"async.concurrency": 32}):  # a chunk of each shard: a quarter faster for ImageNet's
             labels = Labels(**{name: self._read(name, views) for name in names})
         real = np.arange(labels.label.shape[2]) < self.counts[:, None]
+        block = views.start // self.manifest.block
+        for shard, record in enumerate(self.manifest.shards):
+            lost = [name for name in self.missing_chunks(block, shard) if name in names]
+            if lost and "label" not in lost:
+                what = f"array {lost[0]} has lost its chunk of shard {record.name}, block {block} of views"
+                raise ValueError(f"{self.path}: {what}; remove label/c/{block}/{shard}/0 and run cache-teacher again")
         if (absent := (labels.label == self.missing) & real).any():
             view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
             name, view = self.manifest.shards[shard].name, view + cycle * repeats
@@ -186,6 +203,14 @@ class Store:
     def where(self, shard: int, sample: int) -> str:
         """Return how to name a sample to a user."""
         return f"shard {self.manifest.shards[shard].name}, key {self.keys(shard)[sample]}"
+
+    @contextlib.contextmanager
+    def naming_samples(self) -> Iterator[None]:
+        """Turn a SampleError into a ValueError that names the sample's key."""
+        try:
+            yield
+        except SampleError as error:
+            raise ValueError(f"{self.where(error.shard, error.sample)}: {error.reason}") from error
 
     def probes(self) -> Probes:
         """Return the probe views and what the teacher said of them."""

@@ -1,12 +1,23 @@
 """`distillcache inspect`: looking into a store."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .options import as_json_flag, shards_option, store_argument, with_options
+from .options import (
+    as_json_flag,
+    device_and_workers,
+    device_option,
+    shards_option,
+    store_argument,
+    with_options,
+    workers_option,
+)
+from .progress import bar
 
 
 @click.group()
@@ -63,3 +74,57 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
     store = Store(cache)
     show(store, keys, store.samples(expand(shards)), views).save(out, "PNG")
     click.echo(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")
+
+
+@inspect.command("verify")
+@with_options(store_argument, shards_option)
+@click.option("--views", metavar="FIRST:END", help="Only these views of each sample, such as 0:3.  [default: all]")
+@click.option(
+    "--fraction", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the samples' pairs."
+)
+@click.option("--teacher", help="Also ask the teacher again: a name as for cache-teacher.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@with_options(workers_option, device_option, as_json_flag)
+def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fraction: float, **options: Any) -> None:
+    """Render views again and compare them with the store: exit code 1 where they differ.
+
+    \b
+    Example: distillcache inspect verify regnety.zarr --shards 'train-*.tar' --fraction 0.01
+    """
+    from dataclasses import asdict
+
+    from ..cache import verify as verifying
+    from ..cache.store import Store
+    from ..datasets.shards import expand
+    from ..models.teachers import load_teacher
+
+    store = Store(cache)
+    samples, wanted = store.samples(expand(shards)), _range(views, store.views)
+    device, workers = device_and_workers(options["device"], options["workers"])
+    record = store.manifest.teacher
+    amp, size = record.dtype == "bfloat16", record.input_size
+    teacher = load_teacher(options["teacher"], device=device, amp=amp, size=size) if options["teacher"] else None
+    rows = verifying.rows_to_verify(store, wanted, fraction)
+    with bar("verify", sum(map(len, rows)), "views") as shown:
+        found = verifying.verify(
+            store,
+            samples,
+            rows,
+            teacher=teacher,
+            workers=workers,
+            batch_size=options["batch_size"],
+            report=shown.update,
+        )
+    click.echo(json.dumps(asdict(found) | {"passed": found.passed}, indent=2) if options["as_json"] else str(found))
+    if not found.passed:
+        sys.exit(1)
+
+
+def _range(text: str | None, views: int) -> range:
+    """Return the views that FIRST:END names; ValueError if it names none that the store has."""
+    if text is None:
+        return range(views)
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= views):
+        raise ValueError(f"views: expected FIRST:END with 0 <= FIRST < END <= {views}, found {text!r}")
+    return range(int(first), int(end))

@@ -40,6 +40,7 @@ _optimizer_options = (
     click.option("--crop-pct", type=float, default=0.875, show_default=True, help="Centre crop of the evaluation."),
     click.option("--window", type=int, default=0, help="Shuffle within this many shards.  [default: all]"),
     click.option("--reuse-views", is_flag=True, help="Allow more epochs than cached views."),
+    click.option("--allow-drift", is_flag=True, help="Train though views here differ from the teacher's."),
     click.option("--seed", type=SEED, default=0, show_default=True),
     click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU]"),
     click.option("--compile", is_flag=True, help="torch.compile."),

@@ -54,6 +54,17 @@ class Samples:
         return data
 
 
+class SampleError(ValueError):
+    """An image that can't be read or decoded; `shard` and `sample` say which, `reason` why."""
+
+    def __init__(self, shard: int, sample: int, name: str, reason: str) -> None:
+        super().__init__(shard, sample, name, reason)
+        self.shard, self.sample, self.name, self.reason = shard, sample, name, reason
+
+    def __str__(self) -> str:
+        return f"shard {self.name}, sample {self.sample}: {self.reason}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardIndex:
     """What one reading of a shard finds, sample by sample in the tar's order."""

@@ -18,7 +18,7 @@ from .kernels import UInt8Image
 from .order import ALONE, Rows
 from .plans import UNMIXED, MixPlan, ViewPlan, plan_mix, plan_view
 from .recipes import Recipe
-from .shards import Samples, base_name
+from .shards import SampleError, Samples, base_name
 
 
 class Views(NamedTuple):
@@ -27,17 +27,6 @@ class Views(NamedTuple):
     images: torch.Tensor
     check: torch.Tensor
     lam: torch.Tensor
-
-
-class SampleError(ValueError):
-    """An image that can't be read or decoded; `shard` and `sample` say which, `reason` why."""
-
-    def __init__(self, shard: int, sample: int, name: str, reason: str) -> None:
-        super().__init__(shard, sample, name, reason)
-        self.shard, self.sample, self.name, self.reason = shard, sample, name, reason
-
-    def __str__(self) -> str:
-        return f"shard {self.name}, sample {self.sample}: {self.reason}"
 
 
 class Renderer:

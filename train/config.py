@@ -55,6 +55,8 @@ class Config:
     """Shards within which an epoch is shuffled; 0: all."""
     reuse_views: bool = False
     """Whether epochs beyond the cached views start over with them."""
+    allow_drift: bool = False
+    """Whether views that are not the teacher's, byte for byte, are trained on all the same."""
     crop_pct: float = 0.875
     """Side of the centre crop that is evaluated, as a share of the image's shorter side."""
     amp: bool = False

@@ -1,5 +1,6 @@
 """Replay: the batches of a run, epoch after epoch, each view rendered again and checked against the store."""
 
+import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from ..datasets.order import ALONE, Order, Rows
 from ..datasets.pixels import exact_here
 from ..datasets.recipes import Recipe
 from ..datasets.shards import Samples, ShardIndex, samples_of
-from ..datasets.views import Renderer, SampleError, Views, load
+from ..datasets.views import Renderer, Views, load
 from .config import Config
 from .loss import from_topk
 from .processes import ALONE as ONE_PROCESS
@@ -102,7 +103,7 @@ class Replay:
             raise ValueError(f"batch-size: expected a multiple of {world} processes, found {size}")
         self._order, self._samples, self._store, self._classes = data.order, data.samples, data.store, data.classes
         self._batch_size, self._workers, self._reuse = size, workers, config.reuse_views
-        self._soft = config.distill == "soft"
+        self._soft, self._allow_drift = config.distill == "soft", config.allow_drift
         self._slice = slice(rank * size // world, (rank + 1) * size // world)
         self._rows = lru_cache(maxsize=2)(self._order.epoch)
         self._labels = lru_cache(maxsize=1)(self._read_labels)
@@ -136,13 +137,9 @@ class Replay:
                     yield self._rows(stored)[s * self._batch_size : (s + 1) * self._batch_size][self._slice]
 
         renderer = Renderer(self._order.recipe, self._samples)
-        try:
+        with self._store.naming_samples() if self._store else contextlib.nullcontext():
             for batch, views in load(renderer, rows(), workers=self._workers, pin_memory=torch.cuda.is_available()):
                 yield self._batch(batch, views, cycles.popleft())
-        except SampleError as error:
-            if not self._store:
-                raise
-            raise ValueError(f"{self._store.where(error.shard, error.sample)}: {error.reason}") from error
 
     def _stored(self, epoch: int) -> int:
         """Return which epoch of the store is replayed in `epoch` of the run."""
@@ -164,7 +161,7 @@ class Replay:
         teacher = None
         if self._store:
             labels, place = self._labels(cycle), (rows.view - cycle * self._order.repeats, rows.shard, rows.sample)
-            if (wrong := labels.check[place] != views.check.numpy()).any():
+            if (wrong := labels.check[place] != views.check.numpy()).any() and not self._allow_drift:
                 self._refuse(rows[np.flatnonzero(wrong)[:1]])
             teacher = self._teacher(labels, place)
         return Batch(views.images, _int64(target), _int64(partner), views.lam, teacher)

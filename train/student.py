@@ -9,12 +9,13 @@ from torch import nn
 
 from ..cache.inspect import info
 from ..cache.store import Store
+from ..cache.verify import drift
 from ..datasets.shards import Samples
 from . import checkpoint
 from .config import Config, Place
 from .folder import write_summary
 from .loop import Run, best_epoch, train
-from .replay import Replay, TrainingSet
+from .replay import Replay, ReplayError, TrainingSet
 
 
 def table(summary: dict[str, Any], store: Store | None, shards: Sequence[str], out: Path) -> str:
@@ -50,6 +51,8 @@ def train_student(
     _require_labels(data.store, config)
     if held_out and (found := int(held_out.target.max())) >= data.classes:
         raise ValueError(f"val-shards: expected classes below the student's {data.classes}, found {found}")
+    if data.store:
+        _require_teachers_views(data.store, data.samples, config, place)
     replay = Replay(data, config, workers=place.workers, processes=place.processes)
     trained_on: dict[str, Any] = {"shards": list(data.samples.urls), "recipe": data.order.recipe.to_dict()}
     if data.store:
@@ -64,6 +67,18 @@ def train_student(
     summary = {name: getattr(config, name) for name in told} | history[-1] | {"best_epoch": best_epoch(history)}
     write_summary(place.out, summary)
     return summary
+
+
+def _require_teachers_views(store: Store, samples: Samples, config: Config, place: Place) -> None:
+    """Raise ReplayError if the probe views are others here than where the store was made, unless that is allowed."""
+    if not (found := drift(store, samples)).differing:
+        return
+    if not config.allow_drift:
+        raise ReplayError(
+            f"{store.path}: {found}; install the store's versions, cache again, or train with --allow-drift"
+        )
+    if place.processes.first:
+        place.log(f"{store.path}: {found}; trained on all the same (--allow-drift), checks are not compared")
 
 
 def _require_labels(store: Store | None, config: Config) -> None:

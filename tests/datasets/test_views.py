@@ -9,8 +9,8 @@ from distillcache.datasets import pixels
 from distillcache.datasets.order import Order, Rows
 from distillcache.datasets.plans import plan_mix, plan_view
 from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import Samples, expand, index_shards, samples_of
-from distillcache.datasets.views import Renderer, SampleError, load
+from distillcache.datasets.shards import SampleError, Samples, expand, index_shards, samples_of
+from distillcache.datasets.views import Renderer, load
 
 RECIPE = named("deit", size=48)
 

@@ -1,0 +1,183 @@
+"""Verification: is a store complete, and do its views and labels come out the same again?"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..datasets.order import ALONE, Rows
+from ..datasets.pixels import exact_here
+from ..datasets.shards import Samples
+from ..datasets.views import Renderer, Views, load
+from .create import Teacher
+from .store import Store
+
+NEAR_TIE = 0.05
+"""Logits this close are a tie that another batch size or another GPU may decide otherwise."""
+_NAMED = 5  # views that a report names, of those that differ
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How far the probe views of this machine are from those that the teacher saw."""
+
+    probes: int
+    differing: int
+    share: float
+    """Of the bytes of all probe views, how many differ: 0 to 1."""
+    largest: int
+    """Largest difference of a byte, in levels of 255."""
+    causes: list[str]
+    """Libraries that differ from the store's, and what else may be the reason."""
+
+    def __str__(self) -> str:
+        if not self.differing:
+            return f"{self.probes} of {self.probes} probe views are the same bytes"
+        changed = "; ".join(self.causes) or "no library differs: the shards were changed"
+        return (
+            f"{self.differing} of {self.probes} probe views differ, in {self.share:.2%} of the bytes by at most "
+            f"{self.largest} of 255 levels ({changed})"
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class Verification:
+    """What was found. Counts are of views; `differing` and `relabelled` name the first few."""
+
+    missing: dict[str, int]
+    """Array by view: how many of its (shard, block) chunks are not there yet."""
+    drift: Drift
+    checked: int = 0
+    labelled: int = 0
+    near_ties: int = 0
+    wrong_checks: int = 0
+    wrong_labels: int = 0
+    differing: list[str] = field(default_factory=list)
+    relabelled: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every view and label that was looked at is the same again. Missing ones are no failure."""
+        return not (self.wrong_checks or self.wrong_labels or self.drift.differing)
+
+    def __str__(self) -> str:
+        absent = ", ".join(f"{name} {n}" for name, n in self.missing.items() if n)
+        rows = [("arrays", f"chunks missing: {absent}; cache-teacher fills them" if absent else "complete")]
+        rows += [("probes", str(self.drift))]
+        rows += [("checks", _counted(self.checked, self.wrong_checks, self.differing))]
+        if self.labelled:
+            ties = f", {self.near_ties} near ties aside" if self.near_ties else ""
+            rows += [("labels", _counted(self.labelled, self.wrong_labels, self.relabelled) + ties)]
+        return "\n".join(f"{name:<8} {value}" for name, value in rows)
+
+
+def drift(store: Store, samples: Samples) -> Drift:
+    """Render the probe views again and compare them byte by byte. Raises ValueError for an image that can't be read."""
+    probes = store.probes()
+    shard, sample, view = probes.at.T
+    rows = Rows(shard=shard, sample=sample, partner=np.full_like(shard, ALONE), view=view)
+    with store.naming_samples():
+        rendered = Renderer(store.manifest.recipe, samples)(rows).images.numpy()
+    apart = np.abs(rendered.astype(np.int16) - probes.views.astype(np.int16))
+    return Drift(
+        probes=len(rows),
+        differing=int(apart.any(axis=(1, 2, 3)).sum()),
+        share=float((apart > 0).mean()),
+        largest=int(apart.max()),
+        causes=store.manifest.drifted() + ([] if exact_here() else ["this CPU has no AVX2"]),
+    )
+
+
+def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
+    """Return the cached rows of `views`, unit by unit: of each unit a `fraction` of its pairs, chosen at random."""
+    chosen, order, rng = [], store.order(), np.random.default_rng(0)
+    for block in range(-(-store.views // store.manifest.block)):
+        for shard in range(len(store.manifest.shards)):
+            cached = range(block * store.manifest.block, store.missing_views(block, shard).start)
+            asked = range(max(cached.start, views.start), min(cached.stop, views.stop))
+            if not asked:
+                continue
+            cycle = order.repeats
+            rows = order.unit(shard, range(asked.start // cycle * cycle, -(-asked.stop // cycle) * cycle))
+            lucky = rng.random(int(store.counts[shard])) < fraction
+            partner = np.where(rows.partner == ALONE, rows.sample, rows.partner)
+            keep = lucky[np.minimum(rows.sample, partner)] & (rows.view >= asked.start) & (rows.view < asked.stop)
+            chosen.append(rows[np.flatnonzero(keep)])
+    return [rows for rows in chosen if len(rows)]
+
+
+def verify(
+    store: Store,
+    samples: Samples,
+    chosen: list[Rows],
+    *,
+    teacher: Teacher | None = None,
+    workers: int = 0,
+    batch_size: int = 64,
+    report: Callable[[int], None] = lambda views: None,
+) -> Verification:
+    """Render the views `chosen` again and compare their checks; with a teacher, also what it says of them.
+
+    Raises ValueError for another teacher than the store's, or an image that can't be read.
+    """
+    if teacher and teacher.sha256 != store.manifest.teacher.sha256:
+        raise ValueError(
+            f"teacher: the store's is {store.manifest.teacher.name} ({store.manifest.teacher.sha256[:16]}), "
+            f"found {teacher.name} ({teacher.sha256[:16]})"
+        )
+    found = Verification(missing=_missing(store), drift=drift(store, samples))
+    for shard in range(len(store.manifest.shards)):
+        store.keys(shard)  # raises where they are damaged
+
+    def batches() -> Iterator[Rows]:
+        for rows in chosen:
+            yield from rows.batches(batch_size)
+
+    with store.naming_samples():
+        for rows, views in load(Renderer(store.manifest.recipe, samples), batches(), workers=workers):
+            _compare(store, rows, views, teacher, found)
+            report(len(rows))
+    return found
+
+
+def _compare(store: Store, rows: Rows, views: Views, teacher: Teacher | None, found: Verification) -> None:
+    """Add to `found` what a batch of one shard says."""
+    first, last = int(rows.view.min()), int(rows.view.max())
+    stored, place = store.read(range(first, last + 1), int(rows.shard[0])), (rows.view - first, rows.sample)
+    wrong = stored.check[place] != views.check.numpy()
+    found.checked += len(rows)
+    found.wrong_checks += int(wrong.sum())
+    _name(store, rows, wrong, found.differing)
+    if not teacher:
+        return
+    logits, label = teacher.logits(views.images).cpu().numpy(), stored.label[place].astype(np.int64)
+    short = logits.max(axis=1) - logits[np.arange(len(rows)), label]
+    relabelled = short > NEAR_TIE
+    found.labelled += len(rows)
+    found.near_ties += int((short > 0).sum() - relabelled.sum())
+    found.wrong_labels += int(relabelled.sum())
+    _name(store, rows, relabelled, found.relabelled)
+
+
+def _missing(store: Store) -> dict[str, int]:
+    absent: Counter[str] = Counter(dict.fromkeys(store.by_view, 0))
+    for block in range(-(-store.views // store.manifest.block)):
+        for shard in range(len(store.manifest.shards)):
+            absent.update(store.missing_chunks(block, shard))
+    return dict(absent)
+
+
+def _name(store: Store, rows: Rows, wrong: Any, names: list[str]) -> None:
+    for i in np.flatnonzero(wrong)[: _NAMED - len(names)]:
+        names.append(f"{store.where(int(rows.shard[i]), int(rows.sample[i]))}, view {rows.view[i]}")
+
+
+def _counted(total: int, wrong: int, names: list[str]) -> str:
+    if not total:
+        return "none looked at"
+    if not wrong:
+        return f"{total:,} views, all as stored"
+    more = f" and {wrong - len(names):,} more" if wrong > len(names) else ""
+    return f"{total:,} views, {wrong:,} not as stored: {'; '.join(names)}{more}"

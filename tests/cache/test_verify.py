@@ -1,0 +1,88 @@
+"""Verification and what stage 2 does about a store, or views, that are not what they were."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import zarr
+
+from distillcache.cache.store import Store
+
+from ..conftest import run
+
+ARRAYS = ("seed", "target", "offset", "nbytes", "key", "samples", "probe_views", "probe_at", "check", "label")
+
+
+@pytest.fixture
+def copy(store: Store, tmp_path: Path) -> Path:
+    """A store to be damaged."""
+    return Path(shutil.copytree(store.path, tmp_path / "copy.zarr"))
+
+
+def train(store: Path, shards: str, *more: object) -> tuple[int, str]:
+    arguments = (
+        "--model",
+        "deit_tiny_distilled_patch16_224",
+        "--model-kwargs",
+        "img_size=32",
+        "embed_dim=24",
+        "depth=1",
+    )
+    found = run(
+        "train-student", "--shards", shards, "--cache", store, "--out", store.parent / "out", "--batch-size", 8,
+        "--epochs", 1, "--device", "cpu", *more, *arguments,
+    )  # fmt: skip
+    return found.exit_code, found.output
+
+
+def test_a_store_that_is_right_passes(store: Store, shards: str, teacher_folder: Path) -> None:
+    found = run("inspect", "verify", store.path, "--shards", shards, "--teacher", teacher_folder, "--json")
+    said = json.loads(found.stdout)
+    assert found.exit_code == 0 and said["passed"] and said["missing"] == dict.fromkeys(store.by_view, 0)
+    assert said["checked"] == said["labelled"] == 23 * 6 and said["near_ties"] == 0
+    part = run("inspect", "verify", store.path, "--shards", shards, "--views", "1:3", "--fraction", 0.5, "--json")
+    assert 0 < json.loads(part.stdout)["checked"] < 23 * 2
+
+
+@pytest.mark.parametrize("name", ["check", "label"])
+def test_a_wrong_value_fails_with_its_name(copy: Path, shards: str, teacher_folder: Path, name: str) -> None:
+    array = zarr.open_group(copy)[name]
+    array[4, 1, 7] = array[4, 1, 7] ^ 1
+    found = run("inspect", "verify", copy, "--shards", shards, "--teacher", teacher_folder)
+    line = next(line for line in found.stdout.splitlines() if line.startswith(name))
+    assert found.exit_code == 1
+    assert "138 views, 1 not as stored: shard train-1.tar, key photo107, view 4" in line
+
+
+def test_drifted_views_are_refused_unless_allowed(copy: Path, shards: str) -> None:
+    probes = zarr.open_group(copy)["probe_views"]
+    probes[2] = probes[2] ^ 1
+    drifted = "1 of 8 probe views differ, in 12.50% of the bytes by at most 1 of 255 levels"
+    assert run("inspect", "verify", copy, "--shards", shards).exit_code == 1
+    code, said = train(copy, shards)
+    assert code == 1 and drifted in said and "train with --allow-drift" in said
+    code, said = train(copy, shards, "--allow-drift")
+    assert code == 0 and drifted in said
+    assert json.loads((copy.parent / "out" / "config.json").read_text())["config"]["allow_drift"] is True
+
+
+@pytest.mark.parametrize("name", ["check", "topk_index", "topk_logit"])
+def test_a_lost_chunk_is_named(copy: Path, shards: str, name: str) -> None:
+    next((copy / name / "c" / "0" / "1").rglob("0")).unlink() if name == "check" else shutil.rmtree(
+        copy / name / "c/0/1"
+    )
+    code, said = train(copy, shards, "--distill", "soft")
+    assert code == 2 and f"array {name} has lost its chunk of shard train-1.tar" in said
+    assert f"{name} 1" in run("inspect", "verify", copy, "--shards", shards).stdout
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_flipped_bit_in_a_chunk_is_one_line(copy: Path, shards: str, name: str) -> None:
+    chunk = next(path for path in sorted((copy / name / "c").rglob("*")) if path.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 4
+    chunk.write_bytes(data)
+    found = run("inspect", "verify", copy, "--shards", shards)
+    assert found.exit_code == 2
+    assert f"array {name} is missing or damaged" in found.stderr and found.stderr.count("distillcache:") == 1
