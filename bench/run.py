@@ -64,7 +64,7 @@ def write(found: list[Figure | Skipped], seconds: float) -> None:
     lines += ["| what | ours | theirs | value | target |", "|---|---|---|---|---|"]
     for one in figures:
         sign, missed = "≥" if one.at_least else "≤", "" if one.reached else " (missed)"
-        value = f"{one.value:.3g}{one.unit}{missed}"
+        value = f"{one.value:.{3 if one.reached else 4}g}{one.unit}{missed}"
         lines.append(f"| {one.what} | {one.ours} | {one.theirs} | {value} | {sign} {one.target:g}{one.unit} |")
     skipped = [f"- {one.what}: {one.reason}" for one in found if isinstance(one, Skipped)]
     lines += ["", "![ratios](benchmarks.png)", ""] + (["Not measured here:", "", *skipped, ""] if skipped else [])

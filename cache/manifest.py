@@ -9,6 +9,7 @@ from typing import Any
 
 from ..datasets.recipes import Recipe
 from ..datasets.shards import Shard
+from ..datasets.typed import require_types
 
 FORMAT = 1
 _PIXEL_LIBRARIES = (
@@ -81,7 +82,10 @@ class Manifest:
                 "class_names": tuple(fields["class_names"]),
                 "extended": tuple(fields["extended"]),
             }
-            return cls(**(fields | structured))
+            manifest = cls(**(fields | structured))
+            for record in (manifest, manifest.teacher, *manifest.shards):
+                require_types(record)
+            return manifest
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"expected the attributes of a format {found} store, found them damaged: {error}"

@@ -4,7 +4,9 @@ Images and views are uint8 arrays, (height, width, RGB).
 """
 
 import functools
+import io
 import math
+import warnings
 from typing import cast
 
 import cv2
@@ -14,6 +16,7 @@ import simplejpeg
 import torch
 import torchvision
 from numpy.typing import NDArray
+from PIL import Image
 
 from . import kernels, philox
 from .kernels import UInt8Image
@@ -22,6 +25,10 @@ from .plans import CROP_PADDING, Box, Erase, MixPlan, ViewPlan
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_PIXELS = 2**27
+"""The largest image that is decoded, 134 megapixels: a few bytes can claim to be more than memory holds."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is looked at instead
 
 
 def exact_here() -> bool:
@@ -32,13 +39,17 @@ def exact_here() -> bool:
 def decode(data: bytes) -> UInt8Image:
     """Return a JPEG, PNG or WebP as RGB, (height, width, 3) uint8; grey, CMYK, palette and alpha are converted.
 
-    Raises ValueError where the bytes are no such image.
+    Raises ValueError where the bytes are no such image, or one of more than `MAX_PIXELS`.
     """
     if data[:2] == b"\xff\xd8":
         try:  # a tenth faster than torchvision, and the same bytes; CMYK and what is damaged are left to the latter
-            return cast(UInt8Image, simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False))
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+            if height * width <= MAX_PIXELS:
+                return cast(UInt8Image, simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False))
         except ValueError:
             pass
+    if _claimed_pixels(data) > MAX_PIXELS:
+        raise ValueError(f"expected an image of at most {MAX_PIXELS:,} pixels, found one that claims more")
     try:
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         image: torch.Tensor = torchvision.io.decode_image(encoded, mode=torchvision.io.ImageReadMode.RGB)
@@ -50,6 +61,17 @@ def decode(data: bytes) -> UInt8Image:
     if image.dtype != torch.uint8:
         raise ValueError(f"expected 8 bits a channel, found {image.dtype}")
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+def _claimed_pixels(data: bytes) -> int:
+    """Return how many pixels an image's header claims; 0 where it can't be read, of which the decoder will complain."""
+    try:
+        width, height = Image.open(io.BytesIO(data)).size
+    except Image.DecompressionBombError:
+        return MAX_PIXELS + 1
+    except (OSError, SyntaxError, ValueError):
+        return 0
+    return width * height
 
 
 def render(plan: ViewPlan, image: UInt8Image) -> UInt8Image:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from .typed import require_types
+
 CROPS = ("resized", "simple", "centre")
 _ADDED = frozenset({"three_augment", "color_jitter"})
 """Fields that recipes once did not have. Where one is absent it has its default, which must leave every plan alone."""
@@ -57,7 +59,8 @@ class Recipe:
     version: int = 1
 
     def __post_init__(self) -> None:
-        """Raise ValueError for the first field that is out of its range."""
+        """Raise ValueError for the first field that is of another type or out of its range."""
+        require_types(self)
         if self.crop not in CROPS:
             raise ValueError(f"recipe field crop: expected one of {', '.join(CROPS)}, found {self.crop!r}")
         probabilities = ("hflip", "randaug_prob", "erase_prob", "mix_prob", "switch_prob")
