@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..datasets import atomic
 from ..datasets.order import Rows
 from ..datasets.shards import Samples, sha256_of
 from ..datasets.views import Renderer, load
@@ -87,7 +88,8 @@ def _fill_once(
             parts.append((rows, labels_of(logits, check, teacher.name, store.manifest.topk)))
             unit, expected = begun[0]
             if sum(len(part) for part, _ in parts) == expected:
-                store.write(unit, _assemble(store, unit, parts))
+                with atomic.naming(store.path):
+                    store.write(unit, _assemble(store, unit, parts))
                 claims.release(_number(store, unit))
                 report(expected)
                 begun.popleft()

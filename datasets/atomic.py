@@ -1,7 +1,8 @@
 """Files that are there whole or not at all."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,7 +11,7 @@ def write(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
     """Write `path` through a temporary name beside it, synced and then renamed; nothing is left if writing fails."""
     unfinished = path.with_name(path.name + ".partial")
     try:
-        with unfinished.open("wb") as file:
+        with naming(path), unfinished.open("wb") as file:
             write_to(file)
             file.flush()
             os.fsync(file.fileno())
@@ -18,6 +19,19 @@ def write(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
         unfinished.unlink(missing_ok=True)
         raise
     unfinished.replace(path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in an error of the system that names no file, also where torch hides it behind one of its own."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        cause.filename = cause.filename or str(path)
+        raise cause from None
 
 
 def write_text(path: Path, text: str) -> None:

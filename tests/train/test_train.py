@@ -2,6 +2,7 @@
 
 import csv
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -320,6 +321,49 @@ def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path, store: Store, shar
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "run the same command again to go on" in errors and "Traceback" not in errors
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path: Path, store: Store, shards: str) -> None:
+    """A real write that fails: files of this process may not grow beyond the checkpoint's first half."""
+    kwargs = [f"{key}={value}" for key, value in KWARGS.items()]
+    command = [
+        sys.executable,
+        "-m",
+        "distillcache.cli",
+        "train-student",
+        "--shards",
+        shards,
+        "--cache",
+        str(store.path),
+    ]
+    command += [
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "1",
+        "--model-kwargs",
+        *kwargs,
+    ]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    kept = (tmp_path / "last.pt").read_bytes()
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, len(kept) // 2))
+
+    command[command.index("--epochs") + 1] = "2"
+    (tmp_path / "other").mkdir()
+    command[command.index("--out") + 1] = str(tmp_path / "other")
+    found = subprocess.run(command, capture_output=True, text=True, preexec_fn=full)
+    assert found.returncode == 2 and "Traceback" not in found.stderr
+    assert found.stderr.splitlines()[-1] == (
+        f"distillcache: {tmp_path}/other/last.pt: File too large; mend that and run again"
+    )
+    assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "other" / "last.pt").exists()
+    assert subprocess.run(command, capture_output=True).returncode == 0
 
 
 def test_two_processes_train_as_one(tmp_path: Path, store: Store, shards: str) -> None:
