@@ -134,10 +134,13 @@ def load(
             if isinstance(item, SampleError):
                 raise item
             yield item
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:  # a dead worker shows as any of these
+        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
             raise
-        raise OSError(f"a process that renders views died; is memory short? try fewer --workers ({error})") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ChildProcessError(
+            f"a process that renders views died ({reason}); is memory short? try fewer --workers"
+        ) from error
 
 
 def _as_it_is(item: object) -> object:

@@ -1,5 +1,8 @@
 """The renderer: rows in, views out, whatever is asked beside them."""
 
+import multiprocessing
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -79,6 +82,16 @@ def test_an_image_that_does_not_decode_is_named(samples: Samples, rows: Rows, wo
     broken = Samples(**{f: getattr(samples, f) for f in Samples.__slots__ if f != "nbytes"}, nbytes=shorter)
     with pytest.raises(SampleError, match=r"shard train-\d\.tar, sample 3: expected a JPEG, PNG or WebP image"):
         list(load(Renderer(RECIPE, broken), rows.batches(8), workers=workers))
+
+
+@pytest.mark.parametrize("dead", [1, 2])
+def test_a_worker_that_is_killed_is_said_and_does_not_hang(samples: Samples, rows: Rows, dead: int) -> None:
+    batches = load(Renderer(RECIPE, samples), iter([rows] * 50), workers=2)
+    next(batches)
+    for worker in multiprocessing.active_children()[:dead]:
+        os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(OSError, match=r"a process that renders views died .* try fewer --workers"):
+        list(batches)
 
 
 def test_views_come_at_any_size_from_32_to_384(samples: Samples, rows: Rows) -> None:
