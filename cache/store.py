@@ -32,6 +32,8 @@ class Store:
         """Open a store; ValueError if there is none, or none that this version reads."""
         self.path = path
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        if path.is_file():
+            raise ValueError(f"{path}: expected a store, which is a folder, found a file")
         try:
             self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError) as error:
@@ -216,11 +218,6 @@ class Store:
         """Return the probe views and what the teacher said of them."""
         return Probes(views=self._read("probe_views"), logits=self._read("probe_logits"), at=self._read("probe_at"))
 
-    def nbytes(self) -> dict[str, int]:
-        """Return the bytes on disk of each array, compressed."""
-        folders = sorted(path for path in self.path.iterdir() if path.is_dir())
-        return {folder.name: sum(_sizes(str(folder))) for folder in folders}
-
     def sweep(self) -> None:
         """Remove what killed processes left unfinished. Only once nothing is left to do."""
         for path in self.path.rglob("*.partial"):
@@ -235,19 +232,12 @@ class Store:
 
     def _read(self, name: str, index: Any = slice(None)) -> Any:
         try:
-            return np.asarray(self._array(name)[index])
+            array = self._array(name)
+            if name not in self.by_view and array.nchunks_initialized < array.nchunks:
+                raise ValueError(f"{array.nchunks - array.nchunks_initialized} of its {array.nchunks} chunks are lost")
+            return np.asarray(array[index])
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"{self.path}: array {name} is missing or damaged: {error}") from error
-
-
-def _sizes(folder: str) -> Iterator[int]:
-    """Yield the size of every file below a folder; pathlib would take many times as long for ImageNet's chunks."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path)
-            else:
-                yield entry.stat().st_size
 
 
 def _create_arrays(
@@ -297,4 +287,5 @@ def _put(
             compressors=_COMPRESSION,
             dimension_names=dims,
         )
-        array[...] = values
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            array[...] = values

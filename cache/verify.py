@@ -35,7 +35,7 @@ class Drift:
     def __str__(self) -> str:
         if not self.differing:
             return f"{self.probes} of {self.probes} probe views are the same bytes"
-        changed = "; ".join(self.causes) or "no library differs: the shards were changed"
+        changed = "; ".join(self.causes) or "no library differs: shards or store were changed"
         return (
             f"{self.differing} of {self.probes} probe views differ, in {self.share:.2%} of the bytes by at most "
             f"{self.largest} of 255 levels ({changed})"
@@ -91,7 +91,10 @@ def drift(store: Store, samples: Samples) -> Drift:
 
 
 def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
-    """Return the cached rows of `views`, unit by unit: of each unit a `fraction` of its pairs, chosen at random."""
+    """Return the cached rows of `views`, unit by unit: of each unit a `fraction` of its pairs, chosen at random.
+
+    Raises ValueError if those are none.
+    """
     chosen, order, rng = [], store.order(), np.random.default_rng(0)
     for block in range(-(-store.views // store.manifest.block)):
         for shard in range(len(store.manifest.shards)):
@@ -105,6 +108,8 @@ def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
             partner = np.where(rows.partner == ALONE, rows.sample, rows.partner)
             keep = lucky[np.minimum(rows.sample, partner)] & (rows.view >= asked.start) & (rows.view < asked.stop)
             chosen.append(rows[np.flatnonzero(keep)])
+    if not any(map(len, chosen)):
+        raise ValueError("verify: none of the cached views is chosen; take more --views or a larger --fraction")
     return [rows for rows in chosen if len(rows)]
 
 

@@ -80,7 +80,11 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
 @with_options(store_argument, shards_option)
 @click.option("--views", metavar="FIRST:END", help="Only these views of each sample, such as 0:3.  [default: all]")
 @click.option(
-    "--fraction", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the samples' pairs."
+    "--fraction",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of the samples, taken at random.",
 )
 @click.option("--teacher", help="Also ask the teacher again: a name as for cache-teacher.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)

@@ -40,6 +40,8 @@ class Commands(click.Group):
         except RuntimeError as error:
             if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch for it
                 _fail("device: its memory does not suffice; lower --batch-size, or raise --grad-accum-steps", 2)
+            if "DataLoader worker" in str(error):
+                _fail(f"a process that renders views died ({error}); is memory short? try fewer --workers", 2)
             if not hasattr(error, "exit_code"):
                 raise
             _fail(str(error), error.exit_code)

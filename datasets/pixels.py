@@ -41,6 +41,8 @@ def decode(data: bytes) -> UInt8Image:
 
     Raises ValueError where the bytes are no such image, or one of more than `MAX_PIXELS`.
     """
+    if not data:
+        raise ValueError("expected a JPEG, PNG or WebP image, found an empty file")
     if data[:2] == b"\xff\xd8":
         try:  # a tenth faster than torchvision, and the same bytes; CMYK and what is damaged are left to the latter
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
@@ -48,8 +50,10 @@ def decode(data: bytes) -> UInt8Image:
                 return cast(UInt8Image, simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False))
         except ValueError:
             pass
-    if _claimed_pixels(data) > MAX_PIXELS:
-        raise ValueError(f"expected an image of at most {MAX_PIXELS:,} pixels, found one that claims more")
+    if (claimed := _claimed_pixels(data)) > MAX_PIXELS:
+        raise ValueError(
+            f"expected an image of at most {MAX_PIXELS:,} pixels, found one that claims {claimed:,} or more"
+        )
     try:
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         image: torch.Tensor = torchvision.io.decode_image(encoded, mode=torchvision.io.ImageReadMode.RGB)
@@ -59,7 +63,9 @@ def decode(data: bytes) -> UInt8Image:
             f"expected a JPEG, PNG or WebP image, found {len(data)} bytes that do not decode: {reason}"
         ) from error
     if image.dtype != torch.uint8:
-        raise ValueError(f"expected 8 bits a channel, found {image.dtype}")
+        raise ValueError(f"expected 8 bits a channel, found {str(image.dtype).removeprefix('torch.uint')}")
+    if image.ndim != 3:
+        raise ValueError(f"expected one image, found an animation of {len(image)}")
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 

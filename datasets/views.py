@@ -113,7 +113,8 @@ def load(
     """Yield each batch of rows with its views, in order, rendered ahead by `workers` processes.
 
     Without any, a batch is rendered when it is asked for, by as many threads of this process as torch has: the better
-    way where the model needs the same cores, as it then never waits for one that renders. Raises SampleError.
+    way where the model needs the same cores, as it then never waits for one that renders. Raises SampleError, and
+    RuntimeError if a worker was killed.
     """
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads)  # starts no thread before it has work
@@ -134,13 +135,11 @@ def load(
             if isinstance(item, SampleError):
                 raise item
             yield item
-    except (RuntimeError, OSError, EOFError) as error:  # a dead worker shows as any of these
-        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
+    except (OSError, EOFError) as error:
+        if not workers:
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ChildProcessError(
-            f"a process that renders views died ({reason}); is memory short? try fewer --workers"
-        ) from error
+        # torch itself says so, in these words and wherever the main process is, if it is the first to notice.
+        raise RuntimeError(f"DataLoader worker died: {str(error) or type(error).__name__}") from error
 
 
 def _as_it_is(item: object) -> object:

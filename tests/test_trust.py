@@ -109,6 +109,13 @@ def test_images_that_claim_to_be_huge_are_refused(photos: list[bytes]) -> None:
             pixels.decode(data)
 
 
+def test_an_animation_is_no_image() -> None:
+    frames, gif = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")], io.BytesIO()
+    frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="expected one image, found an animation of 2"):
+        pixels.decode(gif.getvalue())
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -77,6 +77,19 @@ def test_a_lost_chunk_is_named(copy: Path, shards: str, name: str) -> None:
     assert f"{name} 1" in run("inspect", "verify", copy, "--shards", shards).stdout
 
 
+@pytest.mark.parametrize("name", ("seed", "target", "offset", "nbytes", "key", "samples", "probe_views"))
+def test_a_lost_chunk_of_an_array_by_sample_is_one_line(copy: Path, shards: str, name: str) -> None:
+    next(path for path in (copy / name / "c").rglob("*") if path.is_file()).unlink()
+    found = run("inspect", "verify", copy, "--shards", shards)
+    assert found.exit_code == 2 and f"array {name} is missing or damaged: 1 of its 1 chunks are lost" in found.stderr
+
+
+@pytest.mark.parametrize("fraction", [0, "nan", 1e-9])
+def test_to_verify_nothing_is_no_success(store: Store, shards: str, fraction: object) -> None:
+    found = run("inspect", "verify", store.path, "--shards", shards, "--fraction", fraction)
+    assert found.exit_code == 2 and "none of the cached views is chosen" in found.stderr
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 def test_a_flipped_bit_in_a_chunk_is_one_line(copy: Path, shards: str, name: str) -> None:
     chunk = next(path for path in sorted((copy / name / "c").rglob("*")) if path.is_file())

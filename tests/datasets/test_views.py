@@ -90,7 +90,7 @@ def test_a_worker_that_is_killed_is_said_and_does_not_hang(samples: Samples, row
     next(batches)
     for worker in multiprocessing.active_children()[:dead]:
         os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(OSError, match=r"a process that renders views died .* try fewer --workers"):
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
         list(batches)
 
 

@@ -310,10 +310,10 @@ print(built, "distillcache.models.teachers" in sys.modules)
 
 def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path, store: Store, shards: str) -> None:
     """A real process with workers, interrupted as a terminal does it: the whole process group."""
-    command = [sys.executable, "-m", "distillcache.cli", "train-student", "--shards", shards, "--cache"]
-    command += [str(store.path), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "2", "--batch-size"]
-    command += ["2", "--epochs", "600", "--reuse-views", "--model-kwargs", *(f"{k}={v}" for k, v in KWARGS.items())]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    run_on = command(
+        store, shards, tmp_path / "out", "--workers", 2, "--batch-size", 2, "--epochs", 600, "--reuse-views"
+    )
+    process = subprocess.Popen(run_on, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "out" / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -323,47 +323,44 @@ def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path, store: Store, shar
     assert "run the same command again to go on" in errors and "Traceback" not in errors
 
 
-def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path: Path, store: Store, shards: str) -> None:
-    """A real write that fails: files of this process may not grow beyond the checkpoint's first half."""
+def command(store: Store, shards: str, out: Path, *more: object) -> list[str]:
+    """Return train-student's command line, for a process of its own."""
     kwargs = [f"{key}={value}" for key, value in KWARGS.items()]
-    command = [
-        sys.executable,
-        "-m",
-        "distillcache.cli",
-        "train-student",
-        "--shards",
-        shards,
-        "--cache",
-        str(store.path),
-    ]
-    command += [
-        "--out",
-        str(tmp_path),
-        "--device",
-        "cpu",
-        "--batch-size",
-        "8",
-        "--epochs",
-        "1",
-        "--model-kwargs",
-        *kwargs,
-    ]
-    assert subprocess.run(command, capture_output=True).returncode == 0
-    kept = (tmp_path / "last.pt").read_bytes()
+    options = ["--shards", shards, "--cache", str(store.path), "--out", str(out), "--device", "cpu", *map(str, more)]
+    return [sys.executable, "-m", "distillcache.cli", "train-student", *options, "--model-kwargs", *kwargs]
 
-    def full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, len(kept) // 2))
 
-    command[command.index("--epochs") + 1] = "2"
-    (tmp_path / "other").mkdir()
-    command[command.index("--out") + 1] = str(tmp_path / "other")
-    found = subprocess.run(command, capture_output=True, text=True, preexec_fn=full)
-    assert found.returncode == 2 and "Traceback" not in found.stderr
-    assert found.stderr.splitlines()[-1] == (
-        f"distillcache: {tmp_path}/other/last.pt: File too large; mend that and run again"
+def test_a_killed_worker_is_one_line(tmp_path: Path, store: Store, shards: str) -> None:
+    """Killed as the out-of-memory killer does it, at a moment of its own choice."""
+    run_on = command(store, shards, tmp_path, "--batch-size", 8, "--workers", 2, "--epochs", 9999, "--reuse-views")
+    with subprocess.Popen(run_on, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "metrics.csv").exists():
+            time.sleep(0.1)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Traceback" not in said
+    assert "distillcache: a process that renders views died (DataLoader worker" in said.splitlines()[-1]
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
+    tmp_path: Path, store: Store, shards: str
+) -> None:
+    """A real write that fails: no file of this process may grow beyond 100 kB."""
+    one_epoch = command(store, shards, tmp_path, "--batch-size", 8, "--epochs", 1)
+    room = 100_000
+    found = subprocess.run(
+        one_epoch,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
     )
-    assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "other" / "last.pt").exists()
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert found.returncode == 2 and "Traceback" not in found.stderr
+    told = f"distillcache: {tmp_path}/last.pt: File too large; mend that and run again"
+    assert found.stderr.splitlines()[-1] == told
+    assert not list(tmp_path.glob("last.pt*"))
+    assert subprocess.run(one_epoch, capture_output=True).returncode == 0
+    assert (tmp_path / "last.pt").stat().st_size > room
 
 
 def test_two_processes_train_as_one(tmp_path: Path, store: Store, shards: str) -> None:
