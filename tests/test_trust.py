@@ -1,5 +1,6 @@
 """Data can't execute anything, and no bytes lead to more than one clear line."""
 
+import errno
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distillcache.cache.store import Store
-from distillcache.datasets import pixels
+from distillcache.datasets import atomic, pixels
 from distillcache.datasets.shards import index_shard
 
 from .conftest import run
@@ -68,7 +69,20 @@ def test_planted_pickles_are_never_read(
 def test_shard_specs_never_reach_a_shell(tmp_path: Path, spec: str) -> None:
     found = run("train-student", "--shards", spec.format(tmp_path / "sprung"), "--out", tmp_path / "out")
     assert found.exit_code == 2 and found.stderr.count("distillcache: shards: ") == 1
+    assert ("commands are never run" in found.stderr) == (spec.startswith("pipe:") or "\n" in spec)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_an_error_of_the_system_that_torch_hides_is_found(tmp_path: Path) -> None:
+    def write(_: object) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 1494784 vs 1494676")  # noqa: B904 - as torch's zip writer does
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*last\.pt'"):
+        atomic.write(tmp_path / "last.pt", write)
+    assert not list(tmp_path.iterdir())
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -104,7 +118,8 @@ def test_images_that_claim_to_be_huge_are_refused(photos: list[bytes]) -> None:
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = b"\xff\x00\xff\x00"
     Image.new("1", (30_000, 30_000)).save(png, "PNG")
-    for data in (bytes(jpeg), png.getvalue()):
+    Image.new("1", (12_000, 12_000)).save(less := io.BytesIO(), "PNG")  # more than ours, less than Pillow's own limit
+    for data in (bytes(jpeg), png.getvalue(), less.getvalue()):
         with pytest.raises(ValueError, match="expected an image of at most 134,217,728 pixels, found one that claims"):
             pixels.decode(data)
 

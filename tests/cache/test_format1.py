@@ -27,7 +27,7 @@ def test_it_verifies_and_trains(tmp_path: Path) -> None:
 
     found = run("inspect", "verify", STORE, "--shards", SHARDS)
     assert found.exit_code == 0, found.output
-    assert "8 of 8" not in found.stdout and "7 of 7 probe views are the same bytes" in found.stdout
+    assert "7 of 7 probe views are the same bytes" in found.stdout
     assert "42 views, all as stored" in found.stdout
     found = run(
         "train-student", "--shards", SHARDS, "--cache", STORE, "--out", tmp_path / "out", "--epochs", 6, "--device",
