@@ -1,9 +1,14 @@
 """Claims: how processes that fill one store at once keep to one writer for each chunk."""
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+STRUCTURE = 0
+"""The claim on a store's making, its arrays' shapes and its attributes; units have the numbers from 1."""
 
 
 class Claims:
@@ -40,3 +45,16 @@ class Claims:
     def remove(self) -> None:
         """Remove the lock file: for the process that finds nothing left to do."""
         self._path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def structure(store: Path) -> Iterator[None]:
+    """Be the only process that makes or reshapes a store; waits for another that does."""
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with Claims(store) as claims:
+        claims.take(STRUCTURE, wait=True)
+        try:
+            yield
+        finally:
+            if not store.exists():
+                claims.remove()

@@ -11,7 +11,7 @@ import torch
 
 from ..datasets.order import ALONE, Rows
 from ..datasets.recipes import Recipe, named
-from ..datasets.shards import SampleError, Samples, Shard, ShardIndex, samples_of
+from ..datasets.shards import SampleError, Samples, Shard, ShardIndex, Skipped, samples_of
 from ..datasets.views import Renderer
 from .manifest import Manifest, TeacherRecord, library_versions
 from .records import Probes
@@ -83,7 +83,13 @@ class Request:
         )
 
 
-def describe(request: Request, teacher: Teacher, shards: Sequence[Shard], class_names: Sequence[str] = ()) -> Manifest:
+def describe(
+    request: Request,
+    teacher: Teacher,
+    shards: Sequence[Shard],
+    class_names: Sequence[str] = (),
+    skipped: Sequence[Skipped] = (),
+) -> Manifest:
     """Return the manifest of the store that `request` asks for; ValueError if the teacher has too few classes."""
     if request.topk > teacher.classes:
         raise ValueError(f"topk: expected at most the teacher's {teacher.classes} classes, found {request.topk}")
@@ -96,6 +102,7 @@ def describe(request: Request, teacher: Teacher, shards: Sequence[Shard], class_
         class_names=teacher.class_names or tuple(class_names),
         versions=library_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        skipped=tuple(skipped),
     )
 
 
@@ -111,7 +118,8 @@ def create(
             if target >= teacher.classes:
                 expected = f"expected a class below the teacher's {teacher.classes}"
                 raise ValueError(f"{index.shard.name}, key {key}: {expected}, found {target}")
-    manifest = describe(request, teacher, [index.shard for index in indexes], class_names)
+    skipped = [sample for index in indexes for sample in index.skipped]
+    manifest = describe(request, teacher, [index.shard for index in indexes], class_names, skipped)
     samples = samples_of(indexes, manifest.seed)
     try:
         probes = _probe(manifest, samples, teacher)

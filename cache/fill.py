@@ -12,13 +12,12 @@ from ..datasets import atomic
 from ..datasets.order import Rows
 from ..datasets.shards import Samples, sha256_of
 from ..datasets.views import Renderer, load
-from .claims import Claims
+from .claims import Claims, structure
 from .create import Teacher
 from .records import Labels, Unit
 from .store import Store
 
 _Batch = tuple[Rows, torch.Tensor, torch.Tensor]
-_STRUCTURE = 0  # the claim on the arrays' shapes and attributes; units have the numbers from 1
 
 
 def fill(
@@ -39,10 +38,9 @@ def fill(
     Other processes may fill the same store at the same time; each unit has one writer. Raises ValueError for an image
     that can't be rendered, a shard that was changed, or a teacher whose logits are not finite.
     """
-    with Claims(store.path) as claims:
-        claims.take(_STRUCTURE, wait=True)
+    with structure(store.path):
         store.extend(views)
-        claims.release(_STRUCTURE)
+    with Claims(store.path) as claims:
         start_at(store.views * int(store.counts.sum()) - remaining(store))
         # Again until nothing is left to claim: a unit that another process held may be free if that one was killed.
         while remaining(store) and _fill_once(store, samples, teacher, claims, batch_size, workers, report):
@@ -54,8 +52,7 @@ def fill(
 
 def record_teacher_top1(store: Store, percent: float) -> None:
     """Keep the teacher's measured top-1 on held-out shards in the store."""
-    with Claims(store.path) as claims:
-        claims.take(_STRUCTURE, wait=True)
+    with structure(store.path):
         store.record_teacher_top1(percent)
 
 

@@ -66,6 +66,7 @@ def info(store: Store) -> dict[str, Any]:
         "topk": manifest.topk,
         "shards": len(manifest.shards),
         "samples": int(counts.sum()),
+        "skipped": [asdict(sample) for sample in manifest.skipped],
         "views": store.views,
         "labels": cached,
         "labels_missing": missing,
@@ -115,6 +116,10 @@ def info_text(store: Store) -> str:
     ]
     if facts["teacher_top1"] is not None:
         rows.insert(2, ("top-1", f"{facts['teacher_top1']:.2f}% on held-out shards"))
+    if facts["skipped"]:
+        first, more = facts["skipped"][0], len(facts["skipped"]) - 1
+        named = f"{first['shard']}, key {first['key']}: {first['reason']}" + f"; and {more} more (--json)" * bool(more)
+        rows.append(("skipped", named))
     if facts["drifted"]:
         rows.append(("drift", "; ".join(facts["drifted"])))
     return "\n".join(f"{name:<8} {value}" for name, value in rows)

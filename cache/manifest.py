@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..datasets.recipes import Recipe
-from ..datasets.shards import Shard
+from ..datasets.shards import Shard, Skipped
 from ..datasets.typed import require_types
 
 FORMAT = 1
@@ -53,6 +53,8 @@ class Manifest:
     """Top-1 of the teacher on held-out shards, percent, where it was measured."""
     extended: tuple[int, ...] = ()
     """How many views there were each time more were asked for."""
+    skipped: tuple[Skipped, ...] = ()
+    """Samples of the shards that are not in the store, as their images can't be used."""
 
     @property
     def block(self) -> int:
@@ -81,9 +83,10 @@ class Manifest:
                 "shards": tuple(Shard(**shard) for shard in fields["shards"]),
                 "class_names": tuple(fields["class_names"]),
                 "extended": tuple(fields["extended"]),
+                "skipped": tuple(Skipped(**sample) for sample in fields.get("skipped", ())),
             }
             manifest = cls(**(fields | structured))
-            for record in (manifest, manifest.teacher, *manifest.shards):
+            for record in (manifest, manifest.teacher, *manifest.shards, *manifest.skipped):
                 require_types(record)
             return manifest
         except (KeyError, TypeError, AttributeError) as error:
@@ -96,6 +99,8 @@ class Manifest:
         """Return 16 hex digits of what decides every view and label: recipe, teacher, seed, shards."""
         identity = {name: value for name, value in self._identity().items() if not name.startswith("recipe field")}
         identity["recipe"] = self.recipe.fingerprint
+        if self.skipped:
+            identity["skipped"] = [f"{sample.shard}/{sample.key}" for sample in self.skipped]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def require_same(self, asked: "Manifest") -> None:

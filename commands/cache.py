@@ -30,6 +30,13 @@ from .progress import bar
 @click.option("--seed", type=SEED, help="Seed of all augmentation.  [default: 0, or the store's]")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU, or as the store has it]")
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="A new store: end before the teacher starts, or leave the sample out and note it.",
+)
 @with_options(val_shards_option, workers_option, device_option)
 def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
@@ -41,6 +48,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
              --teacher regnety_160.deit_in1k --views 300
     """
     from ..cache import create, fill
+    from ..cache.claims import structure
     from ..cache.inspect import info_text
     from ..cache.store import Store
     from ..datasets import pixels
@@ -59,11 +67,16 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     measured = store is not None and store.manifest.teacher_top1 is not None
     held_out = None if measured else reading.held_out(options["val_shards"])
     if store is None:
-        indexes = reading.read_index(urls, digest=True)
-        names = class_names(urls)
-        if names and len(names) != model.classes:
-            click.echo(f"the teacher tells {model.classes} classes apart, the shards have {len(names)}", err=True)
-        store = create.create(cache, request, indexes, model, names)
+        with structure(cache):  # of processes that start at once, one makes the store and the others wait for it
+            if cache.exists():
+                store = Store(cache)
+            else:
+                names = class_names(urls)
+                if names and len(names) != model.classes:
+                    told = f"the teacher tells {model.classes} classes apart, the shards have {len(names)}"
+                    click.echo(told, err=True)
+                indexes = reading.screened_index(urls, skip=options["on_bad_image"] == "skip")
+                store = create.create(cache, request, indexes, model, names)
     store.manifest.require_same(create.describe(request, model, store.manifest.shards))
     samples = samples or store.samples(urls)
     if held_out:

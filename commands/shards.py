@@ -1,6 +1,7 @@
 """`distillcache make-shards`, and reading shards with a bar."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,10 @@ def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:
     click.echo(f"{out}: " + ", ".join(f"{n} {split} samples" for split, n in samples.items()))
 
 
-def read_index(shards: Sequence[str], *, digest: bool) -> "list[ShardIndex]":
-    """Return the index of every shard that `shards` names, read under a bar; `digest`: with its SHA-256."""
+def read_index(
+    shards: Sequence[str], *, digest: bool, screen: "Callable[[ShardIndex], ShardIndex]" = lambda index: index
+) -> "list[ShardIndex]":
+    """Return the index of every shard that `shards` names, read and `screen`ed under a bar; `digest`: with SHA-256."""
     from ..datasets.shards import expand, index_shards
 
     urls = expand(shards)
@@ -48,7 +51,20 @@ def read_index(shards: Sequence[str], *, digest: bool) -> "list[ShardIndex]":
                 yield index
                 shown.update(1)
 
-        return index_shards(urls, digest=digest, progress=counted)
+        return index_shards(urls, digest=digest, screen=screen, progress=counted)
+
+
+def screened_index(shards: Sequence[str], *, skip: bool) -> "list[ShardIndex]":
+    """Return the index of every shard once each image was decoded; bad ones end the command, or are left out."""
+    from ..datasets import pixels
+    from ..datasets.shards import without_bad_images
+
+    indexes = read_index(
+        shards, digest=True, screen=functools.partial(without_bad_images, decode=pixels.decode, skip=skip)
+    )
+    for sample in [sample for index in indexes for sample in index.skipped]:
+        click.echo(f"skipped: shard {sample.shard}, key {sample.key}: {sample.reason}", err=True)
+    return indexes
 
 
 def held_out(shards: Sequence[str]) -> "Samples | None":

@@ -4,10 +4,11 @@ import functools
 import hashlib
 import io
 import itertools
+import os
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -66,6 +67,15 @@ class SampleError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """A sample that is left out because of its image, and why."""
+
+    shard: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShardIndex:
     """What one reading of a shard finds, sample by sample in the tar's order."""
 
@@ -75,6 +85,7 @@ class ShardIndex:
     targets: list[int]
     offsets: list[int]
     nbytes: list[int]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def expand(spec: str | Sequence[str]) -> list[str]:
@@ -141,12 +152,40 @@ def index_shards(
     urls: Sequence[str],
     *,
     digest: bool = True,
-    workers: int = 8,
+    screen: Callable[[ShardIndex], ShardIndex] = lambda index: index,
     progress: Callable[[Iterable[ShardIndex]], Iterable[ShardIndex]] = iter,
 ) -> list[ShardIndex]:
-    """Read each shard once, `workers` at a time, and return the indexes in the order of `urls`."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        return list(progress(pool.map(lambda url: index_shard(url, digest=digest), urls)))
+    """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`."""
+    with ThreadPoolExecutor(max(8, os.cpu_count() or 1)) as pool:
+        return list(progress(pool.map(lambda url: screen(index_shard(url, digest=digest)), urls)))
+
+
+def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, skip: bool) -> ShardIndex:
+    """Return the shard without the samples whose image `decode` refuses; without `skip`, ValueError for the first.
+
+    Raises ValueError too if none would be left.
+    """
+    fs, path = _locate(index.url)
+    good: list[int] = []
+    skipped: list[Skipped] = []
+    with fs.open(path, "rb") as file:
+        for sample, (offset, nbytes) in enumerate(zip(index.offsets, index.nbytes, strict=True)):
+            file.seek(offset)
+            try:
+                decode(file.read(nbytes))
+                good.append(sample)
+            except ValueError as error:
+                bad = Skipped(shard=index.shard.name, key=index.keys[sample], reason=str(error))
+                where = f"shard {bad.shard}, key {bad.key}"
+                if not skip:
+                    raise ValueError(f"{where}: {bad.reason}; mend it, or leave it out: --on-bad-image skip") from error
+                skipped.append(bad)
+    if not good:
+        raise ValueError(f"shard {index.shard.name}: none of its {len(skipped)} images can be used; leave it out")
+    columns: dict[str, Any] = {
+        name: [getattr(index, name)[i] for i in good] for name in ("keys", "targets", "offsets", "nbytes")
+    }
+    return replace(index, **columns, skipped=tuple(skipped))
 
 
 def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
