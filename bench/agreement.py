@@ -21,7 +21,7 @@ from PIL import Image
 
 from distillcache.cache.inspect import partners_of
 from distillcache.cache.store import Store
-from distillcache.datasets.shards import expand
+from distillcache.datasets.files import expand
 from distillcache.models.inputs import find_device
 
 RECIPES = {"none": [], "crop": [], "deit": [], "deit without mixing": ["--set", "mix_prob=0"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from figures import PHOTOS, Figure, Skipped, photo_shards, report
 
-from distillcache.cache.inspect import bytes_on_disk, info, info_text
+from distillcache.cache.inspect import info, info_text
 from distillcache.cache.manifest import Manifest, TeacherRecord
 from distillcache.cache.records import Labels, Probes, Unit
 from distillcache.cache.store import Store
@@ -27,7 +27,7 @@ TEACHER = PHOTOS.parent / "teachers" / "mobilenetv2_100.imagenet1k"
 def main() -> Iterator[Figure | Skipped]:
     with tempfile.TemporaryDirectory() as folder:
         few = simulated(Path(folder) / "few.zarr", shards=8)
-        nbytes, views = bytes_on_disk(few.path), VIEWS * int(few.counts.sum())
+        nbytes, views = few.chunks.nbytes(), VIEWS * int(few.counts.sum())
         label, check = nbytes["label"] / views, nbytes["check"] / views
         yield limit("store, labels alone, deit recipe, simulated labels", label, TINYVIT, " B/view", 1.3)
         yield limit("store, labels and checks", label + check, TINYVIT, " B/view", 3.4)

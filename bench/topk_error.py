@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import click
 import torch
 
+from distillcache.datasets.files import expand
 from distillcache.datasets.order import Order
 from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import expand, index_shards, samples_of
+from distillcache.datasets.shards import index_shards, samples_of
 from distillcache.datasets.views import Renderer, load
 from distillcache.models.inputs import find_device
 from distillcache.models.students import build_student

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from ..datasets import atomic
+from ..datasets.files import sha256_of
 from ..datasets.order import Rows
-from ..datasets.shards import Samples, sha256_of
+from ..datasets.shards import Samples
 from ..datasets.views import Renderer, load
 from .claims import Claims, structure
 from .create import Teacher
@@ -46,7 +47,7 @@ def fill(
         while remaining(store) and _fill_once(store, samples, teacher, claims, batch_size, workers, report):
             pass
         if not remaining(store):
-            store.sweep()
+            store.chunks.sweep()
             claims.remove()
 
 

@@ -1,9 +1,7 @@
 """Looking into a store: what it is, what the teacher said of a sample, and the views as the teacher saw them."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,7 +49,7 @@ def info(store: Store) -> dict[str, Any]:
     manifest, counts = store.manifest, store.counts
     asked = store.views * int(counts.sum())
     missing = sum(len(unit.views) * int(counts[unit.shard]) for unit in store.units())
-    nbytes = bytes_on_disk(store.path)
+    nbytes = store.chunks.nbytes()
     by_view = sum(nbytes.get(name, 0) for name in ("label", "check", "topk_index", "topk_logit"))
     cached = asked - missing
     return {
@@ -77,21 +75,6 @@ def info(store: Store) -> dict[str, Any]:
         "versions": manifest.versions,
         "drifted": manifest.drifted(),
     }
-
-
-def bytes_on_disk(path: Path) -> dict[str, int]:
-    """Return the bytes of each array of a store, compressed."""
-    return {folder.name: sum(_sizes(str(folder))) for folder in sorted(path.iterdir()) if folder.is_dir()}
-
-
-def _sizes(folder: str) -> Iterator[int]:
-    """Yield the size of every file below a folder; pathlib would take many times as long for ImageNet's chunks."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path)
-            else:
-                yield entry.stat().st_size
 
 
 def info_text(store: Store) -> str:

@@ -16,8 +16,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from ..datasets.files import base_name, size_of
 from ..datasets.order import Order
-from ..datasets.shards import SampleError, Samples, ShardIndex, base_name, size_of
+from ..datasets.shards import SampleError, Samples, ShardIndex
+from .chunks import Chunks
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
 
@@ -75,6 +77,11 @@ class Store:
     def missing(self) -> int:
         """The label that stands for `not cached`."""
         return int(self._array("label").fill_value)
+
+    @functools.cached_property
+    def chunks(self) -> Chunks:
+        """The files of the arrays."""
+        return Chunks(self.path, self.manifest.block, self.by_view)
 
     @property
     def by_view(self) -> list[str]:
@@ -135,20 +142,13 @@ class Store:
     def missing_views(self, block: int, shard: int) -> range:
         """Return the views of a block of a shard that have no labels yet."""
         first, last = block * self.manifest.block, min((block + 1) * self.manifest.block, self.views)
-        if not os.path.exists(self._chunk("label", block, shard)):  # noqa: PTH110 - many times faster for ImageNet
+        if "label" in self.chunks.missing(block, shard):
             return range(first, last)
         if all(views // self.manifest.block != block for views in self.manifest.extended):
             return range(last, last)  # present means done, but in a block in which the store once ended
-        label = self._array("label")[first:last, shard, 0]
-        done = int(np.count_nonzero(np.asarray(label) != self.missing))
+        label = self._read("label", (slice(first, last), shard, 0))
+        done = int(np.count_nonzero(label != self.missing))
         return range(first + done, last)
-
-    def missing_chunks(self, block: int, shard: int) -> list[str]:
-        """Return the arrays by view that have no chunk for a block of a shard."""
-        return [name for name in self.by_view if not os.path.exists(self._chunk(name, block, shard))]  # noqa: PTH110
-
-    def _chunk(self, name: str, block: int, shard: int) -> str:
-        return f"{self.path}/{name}/c/{block}/{shard}/0" + "/0" * name.startswith("topk")
 
     def write(self, unit: Unit, labels: Labels) -> None:
         """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
@@ -158,7 +158,7 @@ class Store:
             array = self._array(name)
             chunk = np.full((unit.views.stop - first, *array.shape[2:]), array.fill_value, array.dtype)
             if unit.views.start > first:
-                chunk[: unit.views.start - first] = array[first : unit.views.start, unit.shard]
+                chunk[: unit.views.start - first] = self._read(name, (slice(first, unit.views.start), unit.shard))
             chunk[unit.views.start - first :, : new.shape[1]] = new
             with zarr.config.set(
                 {"array.write_empty_chunks": True}
@@ -172,13 +172,8 @@ class Store:
         names = self.by_view if topk else ("check", "label")
         with zarr.config.set({"async.concurrency": 32}):  # a chunk of each shard: a quarter faster for ImageNet's
             labels = Labels(**{name: self._read(name, views) for name in names})
+        self.chunks.require_whole(names, range(views.start, views.stop), range(len(self.counts)))
         real = np.arange(labels.label.shape[2]) < self.counts[:, None]
-        block = views.start // self.manifest.block
-        for shard, record in enumerate(self.manifest.shards):
-            lost = [name for name in self.missing_chunks(block, shard) if name in names]
-            if lost and "label" not in lost:
-                what = f"array {lost[0]} has lost its chunk of shard {record.name}, block {block} of views"
-                raise ValueError(f"{self.path}: {what}; remove label/c/{block}/{shard}/0 and run cache-teacher again")
         if (absent := (labels.label == self.missing) & real).any():
             view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
             name, view = self.manifest.shards[shard].name, view + cycle * repeats
@@ -188,6 +183,7 @@ class Store:
     def read(self, views: range, shard: int | None = None) -> Labels:
         """Return what is cached of `views`, of one shard (view, sample, ...) or of all (view, shard, sample, ...)."""
         index = (slice(views.start, views.stop), slice(None) if shard is None else shard)
+        self.chunks.require_whole(self.by_view, views, range(len(self.counts)) if shard is None else [shard])
         return Labels(**{name: self._read(name, index) for name in self.by_view})
 
     def keys(self, shard: int) -> list[str]:
@@ -218,13 +214,6 @@ class Store:
         """Return the probe views and what the teacher said of them."""
         return Probes(views=self._read("probe_views"), logits=self._read("probe_logits"), at=self._read("probe_at"))
 
-    def sweep(self) -> None:
-        """Remove what killed processes left unfinished. Only once nothing is left to do."""
-        for path in self.path.rglob("*.partial"):
-            path.unlink(missing_ok=True)
-        for folder in self.path.parent.glob(f"{self.path.name}.*.partial"):
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _array(self, name: str) -> "zarr.Array[Any]":
         if name not in self._arrays:
             self._arrays[name] = cast("zarr.Array[Any]", self._group[name])
@@ -233,11 +222,20 @@ class Store:
     def _read(self, name: str, index: Any = slice(None)) -> Any:
         try:
             array = self._array(name)
-            if name not in self.by_view and array.nchunks_initialized < array.nchunks:
-                raise ValueError(f"{array.nchunks - array.nchunks_initialized} of its {array.nchunks} chunks are lost")
-            return np.asarray(array[index])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{self.path}: array {name} is missing or damaged: {error}") from error
+            if name in self.by_view or array.nchunks_initialized == array.nchunks:
+                return np.asarray(array[index])
+        except KeyError as error:
+            raise ValueError(f"{self.path}: array {name} is missing; restore it, or cache again elsewhere") from error
+        except (RuntimeError, ValueError):
+            pass  # what zarr says names no chunk
+        for chunk in np.ndindex(*array.cdata_shape):
+            try:
+                if name not in self.by_view and not self.chunks.file(name, *chunk).exists():
+                    raise self.chunks.damage(name, chunk, "is lost")
+                array.get_block_selection(chunk)
+            except RuntimeError as error:
+                raise self.chunks.damage(name, chunk, "can't be decompressed") from error
+        raise ValueError(f"{self.path}: array {name} is damaged; restore it, or cache again elsewhere")
 
 
 def _create_arrays(

@@ -47,24 +47,28 @@ class Verification:
     """What was found. Counts are of views; `differing` and `relabelled` name the first few."""
 
     missing: dict[str, int]
-    """Array by view: how many of its (shard, block) chunks are not there yet."""
+    """Array by view: how many of its (shard, block) chunks are not there."""
     drift: Drift
     checked: int = 0
     labelled: int = 0
     near_ties: int = 0
     wrong_checks: int = 0
     wrong_labels: int = 0
+    damaged: list[str] = field(default_factory=list)
+    """Chunks that can't be read, and what to do about each."""
     differing: list[str] = field(default_factory=list)
     relabelled: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         """Whether every view and label that was looked at is the same again. Missing ones are no failure."""
-        return not (self.wrong_checks or self.wrong_labels or self.drift.differing)
+        return not (self.damaged or self.wrong_checks or self.wrong_labels or self.drift.differing)
 
     def __str__(self) -> str:
         absent = ", ".join(f"{name} {n}" for name, n in self.missing.items() if n)
-        rows = [("arrays", f"chunks missing: {absent}; cache-teacher fills them" if absent else "complete")]
+        filled = "; cache-teacher fills them" * bool(self.missing["label"])
+        rows = [("arrays", f"chunks missing: {absent}{filled}" if absent else "complete")]
+        rows += [("damaged", text) for text in self.damaged]
         rows += [("probes", str(self.drift))]
         rows += [("checks", _counted(self.checked, self.wrong_checks, self.differing))]
         if self.labelled:
@@ -150,7 +154,13 @@ def verify(
 def _compare(store: Store, rows: Rows, views: Views, teacher: Teacher | None, found: Verification) -> None:
     """Add to `found` what a batch of one shard says."""
     first, last = int(rows.view.min()), int(rows.view.max())
-    stored, place = store.read(range(first, last + 1), int(rows.shard[0])), (rows.view - first, rows.sample)
+    try:
+        stored = store.read(range(first, last + 1), int(rows.shard[0]))
+    except ValueError as error:
+        if str(error) not in found.damaged:
+            found.damaged.append(str(error))
+        return
+    place = (rows.view - first, rows.sample)
     wrong = stored.check[place] != views.check.numpy()
     found.checked += len(rows)
     found.wrong_checks += int(wrong.sum())
@@ -170,7 +180,7 @@ def _missing(store: Store) -> dict[str, int]:
     absent: Counter[str] = Counter(dict.fromkeys(store.by_view, 0))
     for block in range(-(-store.views // store.manifest.block)):
         for shard in range(len(store.manifest.shards)):
-            absent.update(store.missing_chunks(block, shard))
+            absent.update(store.chunks.missing(block, shard))
     return dict(absent)
 
 

@@ -52,7 +52,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     from ..cache.inspect import info_text
     from ..cache.store import Store
     from ..datasets import pixels
-    from ..datasets.shards import class_names, expand
+    from ..datasets.files import class_names, expand
     from ..models.teachers import load_teacher
 
     if not pixels.exact_here():

@@ -174,8 +174,9 @@ def compare(
     import numpy as np
 
     from ..cache.store import Store
+    from ..datasets.files import expand
     from ..datasets.order import in_sequence
-    from ..datasets.shards import expand, samples_of
+    from ..datasets.shards import samples_of
     from ..train import compare as comparing
     from ..train.evaluate import predict_student
 

@@ -69,7 +69,7 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
     """
     from ..cache.inspect import show
     from ..cache.store import Store
-    from ..datasets.shards import expand
+    from ..datasets.files import expand
 
     store = Store(cache)
     show(store, keys, store.samples(expand(shards)), views).save(out, "PNG")
@@ -99,7 +99,7 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
 
     from ..cache import verify as verifying
     from ..cache.store import Store
-    from ..datasets.shards import expand
+    from ..datasets.files import expand
     from ..models.teachers import load_teacher
 
     store = Store(cache)

@@ -41,7 +41,8 @@ def read_index(
     shards: Sequence[str], *, digest: bool, screen: "Callable[[ShardIndex], ShardIndex]" = lambda index: index
 ) -> "list[ShardIndex]":
     """Return the index of every shard that `shards` names, read and `screen`ed under a bar; `digest`: with SHA-256."""
-    from ..datasets.shards import expand, index_shards
+    from ..datasets.files import expand
+    from ..datasets.shards import index_shards
 
     urls = expand(shards)
     with bar("reading shards", len(urls), "shards") as shown:

@@ -135,7 +135,7 @@ def _training_set(
     """Take the recipe's options out of `options` and return what they, shards and store say to train on."""
     from ..cache.store import Store
     from ..datasets import recipes
-    from ..datasets.shards import class_names, expand
+    from ..datasets.files import class_names, expand
     from ..train.replay import TrainingSet
 
     name, overrides, size = (options.pop(option) for option in ("recipe", "overrides", "image_size"))
@@ -164,7 +164,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
     \b
     Example: distillcache train-teacher --shards 'train-*.tar' --out teacher --model regnety_002
     """
-    from ..datasets.shards import class_names
+    from ..datasets.files import class_names
     from ..models.students import build_student
     from ..models.teachers import save_teacher
     from ..train.config import Config, Place

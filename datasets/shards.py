@@ -1,25 +1,21 @@
-"""Shards: finding WebDataset tars, indexing them once, and reading an image by its place in the tar."""
+"""Shards: indexing WebDataset tars once, and reading an image by its place in the tar."""
 
-import functools
-import hashlib
 import io
-import itertools
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
-import braceexpand
-import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
+from .files import base_name, open_file, read_range, sha256_of, size_of
 from .order import sample_seeds
 
+MAX_BYTES = 2**28
+"""The largest member that is read, 256 MiB."""
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
@@ -88,66 +84,6 @@ class ShardIndex:
     skipped: tuple[Skipped, ...] = ()
 
 
-def expand(spec: str | Sequence[str]) -> list[str]:
-    """Return the shards that paths, globs, braces and fsspec URLs name, sorted by base name.
-
-    Raises ValueError if nothing matches, or if two shards have one base name (the store tells shards apart by it).
-    """
-    urls: set[str] = set()
-    for text in [spec] if isinstance(spec, str) else spec:
-        if text.startswith("pipe:") or "\n" in text:
-            raise ValueError(f"shards: expected paths, globs, braces or URLs, found {text!r}; commands are never run")
-        for pattern in braceexpand.braceexpand(text):
-            fs, path = _locate(pattern)
-            found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
-            if not found:
-                raise ValueError(f"shards: nothing found at {pattern}; check the path")
-            urls.update(fs.unstrip_protocol(p) if "://" in pattern else p for p in found)
-    ordered = sorted(urls, key=lambda url: (base_name(url), url))
-    for one, other in itertools.pairwise(ordered):
-        if base_name(one) == base_name(other):
-            raise ValueError(f"shards: expected different file names, found {one} and {other}; rename one of them")
-    return ordered
-
-
-@functools.lru_cache(maxsize=4096)
-def _locate(url: str) -> tuple[Any, str]:
-    """Return the file system of a path or URL, and the path in it."""
-    try:
-        fs, path = fsspec.url_to_fs(url)
-    except ImportError as error:
-        raise ValueError(f"shards: reading {url} needs a package that is not installed: {error}") from error
-    return fs, path
-
-
-def base_name(url: str) -> str:
-    """Return the file name of a path or URL."""
-    return PurePosixPath(url).name
-
-
-def size_of(url: str) -> int:
-    """Return the size of a shard in bytes, without reading it."""
-    fs, path = _locate(url)
-    return int(fs.size(path))
-
-
-def read_range(url: str, start: int, length: int) -> bytes:
-    """Return up to `length` bytes of a file from `start`."""
-    fs, path = _locate(url)
-    if isinstance(fs, LocalFileSystem):  # fsspec's way takes twice as long
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs as much again)
-            file.seek(start)
-            return file.read(length)
-    return bytes(fs.cat_file(path, start=start, end=start + length))
-
-
-def sha256_of(url: str) -> str:
-    """Return the SHA-256 of a shard's bytes, hex."""
-    fs, path = _locate(url)
-    with fs.open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def index_shards(
     urls: Sequence[str],
     *,
@@ -165,10 +101,9 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
 
     Raises ValueError too if none would be left.
     """
-    fs, path = _locate(index.url)
     good: list[int] = []
     skipped: list[Skipped] = []
-    with fs.open(path, "rb") as file:
+    with open_file(index.url) as file:
         for sample, (offset, nbytes) in enumerate(zip(index.offsets, index.nbytes, strict=True)):
             file.seek(offset)
             try:
@@ -192,13 +127,14 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
     """Return what is in a shard; ValueError names the shard, the key and what is wrong with it.
 
     A sample is a run of members with one key: an image (`KEY.jpg`, `.jpeg`, `.png`, `.webp`) and its class number in
-    `KEY.cls`; other members are ignored. Without `digest` the shard's SHA-256 is left empty.
+    `KEY.cls`; other members, links among them, are ignored. Names are text: nothing is ever written under one. Without
+    `digest` the shard's SHA-256 is left empty.
     """
-    fs, path = _locate(url)
+    name = base_name(url)
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     classes: dict[str, bytes] = {}
     try:
-        with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with open_file(url) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             previous = None
             for member in tar:
                 key, extension = _split(member.name)
@@ -206,30 +142,47 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
                     continue
                 group = groups.setdefault(key, {})
                 kind = "cls" if extension == "cls" else "image"
-                if kind in group or (group and key != previous):
+                _require_usable(member, f"{name}, key {key}")
+                if kind in group:
+                    raise ValueError(f"{name}, key {key}: expected one image and one class, found the key twice")
+                if group and key != previous:
                     raise ValueError(
-                        f"{base_name(url)}, key {key}: expected one image and one class, found the key twice"
+                        f"{name}, key {key}: expected its members one after the other, found others between"
                     )
                 group[kind] = (member.offset_data, member.size)
                 previous = key
                 if kind == "cls":
                     classes[key] = (tar.extractfile(member) or io.BytesIO()).read(64)
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{base_name(url)}: expected a tar file, found one that can't be read: {error}") from error
+        raise ValueError(
+            f"{name}: expected an uncompressed tar file, found one that can't be read: {error}; pack it again"
+        ) from error
     if not groups:
-        raise ValueError(f"{base_name(url)}: expected members KEY.jpg (or .jpeg, .png, .webp) and KEY.cls, found none")
+        raise ValueError(f"{name}: expected members KEY.jpg (or .jpeg, .png, .webp) and KEY.cls, found none")
     for key, group in groups.items():
         if missing := {"image", "cls"} - set(group):
-            raise ValueError(f"{base_name(url)}, key {key}: expected an image and a .cls, found no {missing.pop()}")
+            raise ValueError(f"{name}, key {key}: expected an image and a .cls, found no {missing.pop()}")
     keys = list(groups)
     return ShardIndex(
-        shard=Shard(name=base_name(url), nbytes=size_of(url), sha256=sha256_of(url) if digest else ""),
+        shard=Shard(name=name, nbytes=size_of(url), sha256=sha256_of(url) if digest else ""),
         url=url,
         keys=keys,
-        targets=[_target(url, key, classes[key]) for key in keys],
+        targets=[_target(name, key, classes[key]) for key in keys],
         offsets=[groups[key]["image"][0] for key in keys],
         nbytes=[groups[key]["image"][1] for key in keys],
     )
+
+
+def _require_usable(member: tarfile.TarInfo, where: str) -> None:
+    """Raise ValueError for a member that can't be read by its place and size, or is not named in UTF-8."""
+    try:
+        member.name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where}: expected a name in UTF-8, found {os.fsencode(member.name)!r}; rename it") from error
+    if member.issparse():
+        raise ValueError(f"{where}: expected a plain member, found a sparse one; pack the shard without --sparse")
+    if member.size > MAX_BYTES:
+        raise ValueError(f"{where}: expected at most {MAX_BYTES:,} bytes, found {member.size:,}; leave it out")
 
 
 def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:
@@ -252,14 +205,6 @@ def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:
     )
 
 
-def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
-    """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
-    fs, location = _locate(path or str(PurePosixPath(urls[0]).with_name("classes.txt")))
-    if not path and not fs.exists(location):
-        return []
-    return [line.strip() for line in fs.cat_file(location).decode().splitlines() if line.strip()]
-
-
 def _split(name: str) -> tuple[str, str]:
     """Return WebDataset's key (up to the first dot of the base name, folders kept) and extension, lower case."""
     folder, slash, file = name.rpartition("/")
@@ -267,13 +212,9 @@ def _split(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _target(url: str, key: str, text: bytes) -> int:
-    try:
-        target = int(text.decode("ascii").strip())
-    except ValueError:
-        target = -1
+def _target(name: str, key: str, text: bytes) -> int:
+    digits = text.strip()
+    target = int(digits) if digits.isdigit() else -1
     if not 0 <= target < 2**31:
-        raise ValueError(
-            f"{base_name(url)}, key {key}: expected a class number from 0 in its .cls, found {text[:20]!r}"
-        )
+        raise ValueError(f"{name}, key {key}: expected a class number from 0 in its .cls, found {text[:20]!r}")
     return target

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from . import pixels
+from .files import base_name
 from .kernels import UInt8Image
 from .order import ALONE, Rows
 from .plans import UNMIXED, MixPlan, ViewPlan, plan_mix, plan_view
 from .recipes import Recipe
-from .shards import SampleError, Samples, base_name
+from .shards import SampleError, Samples
 
 
 class Views(NamedTuple):

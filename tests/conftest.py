@@ -15,7 +15,8 @@ from sklearn.datasets import load_sample_images
 from distillcache.cache import create, fill
 from distillcache.cache.store import Store
 from distillcache.cli import main
-from distillcache.datasets.shards import expand, index_shards
+from distillcache.datasets.files import expand
+from distillcache.datasets.shards import index_shards
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher
 
 CLASSES = 5

@@ -10,7 +10,8 @@ import webdataset
 from PIL import Image
 
 from distillcache.datasets import pixels
-from distillcache.datasets.shards import class_names, expand, index_shard, index_shards, samples_of
+from distillcache.datasets.files import class_names, expand
+from distillcache.datasets.shards import index_shard, index_shards, samples_of
 from distillcache.datasets.writer import make_shards
 
 

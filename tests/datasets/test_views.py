@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from distillcache.datasets import pixels
+from distillcache.datasets.files import expand
 from distillcache.datasets.order import Order, Rows
 from distillcache.datasets.plans import plan_mix, plan_view
 from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import SampleError, Samples, expand, index_shards, samples_of
+from distillcache.datasets.shards import SampleError, Samples, index_shards, samples_of
 from distillcache.datasets.views import Renderer, load
 
 RECIPE = named("deit", size=48)

@@ -14,9 +14,10 @@ import webdataset
 from timm.data import RealLabelsImagenet
 
 from distillcache.cache.store import Store
+from distillcache.datasets.files import expand
 from distillcache.datasets.order import in_sequence
 from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import expand, index_shards, samples_of
+from distillcache.datasets.shards import index_shards, samples_of
 from distillcache.datasets.views import Renderer
 from distillcache.models.students import Student, build_student
 from distillcache.models.teachers import Teacher

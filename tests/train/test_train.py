@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from distillcache.cache.store import Store
+from distillcache.datasets.files import expand
 from distillcache.datasets.philox import Stream, words
-from distillcache.datasets.shards import expand
 from distillcache.datasets.views import Renderer
 from distillcache.models.students import Student, build_student
 from distillcache.models.teachers import Teacher

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 
 from distillcache.cache.store import Store
-from distillcache.datasets.shards import expand
+from distillcache.datasets.files import expand
 from distillcache.models.teachers import Teacher
 from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, _Training

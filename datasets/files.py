@@ -1,0 +1,97 @@
+"""Files by path or URL: finding shards, and reading them, or a few bytes of one."""
+
+import functools
+import hashlib
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any, cast
+
+import braceexpand
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from .watch import Watch
+
+_WATCH = Watch()
+
+
+def expand(spec: str | Sequence[str]) -> list[str]:
+    """Return the shards that paths, globs, braces and fsspec URLs name, sorted by base name.
+
+    Raises ValueError if nothing matches, or if two shards have one base name (the store tells shards apart by it).
+    """
+    urls: set[str] = set()
+    for text in [spec] if isinstance(spec, str) else spec:
+        if text.startswith("pipe:") or "\n" in text:
+            raise ValueError(f"shards: expected paths, globs, braces or URLs, found {text!r}; commands are never run")
+        for pattern in braceexpand.braceexpand(text):
+            fs, path = _locate(pattern)
+            found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
+            if not found:
+                raise ValueError(f"shards: nothing found at {pattern}; check the path")
+            urls.update(fs.unstrip_protocol(p) if "://" in pattern else p for p in found)
+    ordered = sorted(urls, key=lambda url: (base_name(url), url))
+    for one, other in itertools.pairwise(ordered):
+        if base_name(one) == base_name(other):
+            raise ValueError(f"shards: expected different file names, found {one} and {other}; rename one of them")
+    return ordered
+
+
+@functools.lru_cache(maxsize=4096)
+def _locate(url: str) -> tuple[Any, str]:
+    """Return the file system of a path or URL, and the path in it."""
+    try:
+        fs, path = fsspec.url_to_fs(url)
+    except ImportError as error:
+        raise ValueError(f"shards: reading {url} needs a package that is not installed: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"shards: expected a path or a URL that fsspec knows, found {url}: {error}") from error
+    return fs, path
+
+
+def base_name(url: str) -> str:
+    """Return the file name of a path or URL."""
+    return PurePosixPath(url).name
+
+
+def size_of(url: str) -> int:
+    """Return the size of a shard in bytes, without reading it."""
+    fs, path = _locate(url)
+    return int(fs.size(path))
+
+
+def open_file(url: str) -> io.BufferedReader:
+    """Open a file to be read from its start on."""
+    fs, path = _locate(url)
+    return cast("io.BufferedReader", fs.open(path, "rb"))
+
+
+def read_range(url: str, start: int, length: int) -> bytes:
+    """Return up to `length` bytes of a file from `start`; says so on stderr while that takes long."""
+    fs, path = _locate(url)
+    with _WATCH.waiting_for(url):
+        if isinstance(fs, LocalFileSystem):  # fsspec's way takes twice as long
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs as much again)
+                file.seek(start)
+                return file.read(length)
+        return bytes(fs.cat_file(path, start=start, end=start + length))
+
+
+def sha256_of(url: str) -> str:
+    """Return the SHA-256 of a shard's bytes, hex."""
+    with open_file(url) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
+    """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
+    fs, location = _locate(path or urls[0].removesuffix(base_name(urls[0])) + "classes.txt")
+    if not path and not fs.exists(location):
+        return []
+    try:
+        text = fs.cat_file(location).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{location}: expected class names in UTF-8, found other bytes; save it as UTF-8") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
