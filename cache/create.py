@@ -117,7 +117,9 @@ def create(
         for key, target in zip(index.keys, index.targets, strict=True):
             if target >= teacher.classes:
                 expected = f"expected a class below the teacher's {teacher.classes}"
-                raise ValueError(f"{index.shard.name}, key {key}: {expected}, found {target}")
+                raise ValueError(
+                    f"{index.shard.name}, key {key}: {expected}, found {target}; is it another data set's?"
+                )
     skipped = [sample for index in indexes for sample in index.skipped]
     manifest = describe(request, teacher, [index.shard for index in indexes], class_names, skipped)
     samples = samples_of(indexes, manifest.seed)

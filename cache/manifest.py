@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -89,19 +90,16 @@ class Manifest:
             for record in (manifest, manifest.teacher, *manifest.shards, *manifest.skipped):
                 require_types(record)
             return manifest
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"expected the attributes of a format {found} store, found them damaged: {error}"
-            ) from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            told = f"expected the attributes of a format {found} store, found them damaged: {error}"
+            raise ValueError(f"{told}; restore zarr.json, or cache again elsewhere") from error
 
     @property
     def fingerprint(self) -> str:
-        """Return 16 hex digits of what decides every view and label: recipe, teacher, seed, shards."""
-        identity = {name: value for name, value in self._identity().items() if not name.startswith("recipe field")}
-        identity["recipe"] = self.recipe.fingerprint
-        if self.skipped:
-            identity["skipped"] = [f"{sample.shard}/{sample.key}" for sample in self.skipped]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        """Return what decides every view and label, in 8 hex digits each: recipe, seed, shards, teacher."""
+        teacher = {k: v for k, v in dataclasses.asdict(self.teacher).items() if k != "name"} | {"topk": self.topk}
+        digest = hashlib.sha256(json.dumps(teacher, sort_keys=True).encode()).hexdigest()
+        return f"{fingerprint(self.recipe, self.seed, self.shards, self.skipped)}, teacher {digest[:8]}"
 
     def require_same(self, asked: "Manifest") -> None:
         """Raise ValueError naming the first thing that `asked` wants otherwise than this store has it."""
@@ -125,6 +123,13 @@ class Manifest:
         """Return the pixel libraries whose versions differ from the store's, as lines of text."""
         here = library_versions()
         return [f"{name} {was}, here {here.get(name)}" for name, was in self.versions.items() if here.get(name) != was]
+
+
+def fingerprint(recipe: Recipe, seed: int, shards: Iterable[Shard], skipped: Iterable[Skipped] = ()) -> str:
+    """Return what decides every view, in 8 hex digits each: recipe, seed, shards."""
+    names = [[shard.name, shard.sha256] for shard in shards] + [[sample.shard, sample.key] for sample in skipped]
+    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()
+    return f"recipe {recipe.fingerprint[:8]}, seed {seed}, shards {digest[:8]}"
 
 
 def library_versions() -> dict[str, str]:

@@ -39,7 +39,10 @@ class Store:
         try:
             self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError) as error:
-            raise ValueError(f"{path}: expected a store, found none; run cache-teacher first") from error
+            found = "a folder that is none; name another --cache" if path.exists() else "none; run cache-teacher first"
+            if (path / "zarr.json").exists():
+                found = "a damaged one (zarr.json); restore it, or cache again elsewhere"
+            raise ValueError(f"{path}: expected a store, found {found}") from error
         try:
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
         except ValueError as error:
@@ -124,9 +127,11 @@ class Store:
         found = {base_name(url): url for url in urls}
         for shard in self.manifest.shards:
             if shard.name not in found:
-                raise ValueError(f"shards: the store was made from {shard.name}, which --shards does not name")
+                expected = f"expected the {len(self.manifest.shards)} that the store was made from"
+                raise ValueError(f"shards: {expected}, found no {shard.name}; name them all: --shards A --shards B")
             if (size := size_of(found[shard.name])) != shard.nbytes:
-                raise ValueError(f"shard {shard.name}: expected {shard.nbytes} bytes, found {size}; another shard")
+                expected = f"expected the {shard.nbytes} bytes that the store was made from"
+                raise ValueError(f"shard {shard.name}: {expected}, found {size}; it is another shard, or was changed")
         if extra := sorted(set(found) - {shard.name for shard in self.manifest.shards}):
             raise ValueError(f"shards: {extra[0]} is not in the store; name only the shards it was made from")
         arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}
@@ -208,7 +213,8 @@ class Store:
         try:
             yield
         except SampleError as error:
-            raise ValueError(f"{self.where(error.shard, error.sample)}: {error.reason}") from error
+            where = self.where(error.shard, error.sample)
+            raise ValueError(f"{where}: {error.reason}; is the shard what the store was made from?") from error
 
     def probes(self) -> Probes:
         """Return the probe views and what the teacher said of them."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..datasets.order import ALONE, Rows
 from ..datasets.pixels import exact_here
-from ..datasets.shards import Samples
+from ..datasets.shards import Samples, Shard
 from ..datasets.views import Renderer, Views, load
 from .create import Teacher
 from .store import Store
@@ -49,6 +49,8 @@ class Verification:
     missing: dict[str, int]
     """Array by view: how many of its (shard, block) chunks are not there."""
     drift: Drift
+    changed: list[str] = field(default_factory=list)
+    """Shards whose SHA-256 is another than the store's, where that was looked at."""
     checked: int = 0
     labelled: int = 0
     near_ties: int = 0
@@ -62,12 +64,13 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether every view and label that was looked at is the same again. Missing ones are no failure."""
-        return not (self.damaged or self.wrong_checks or self.wrong_labels or self.drift.differing)
+        return not (self.changed or self.damaged or self.wrong_checks or self.wrong_labels or self.drift.differing)
 
     def __str__(self) -> str:
         absent = ", ".join(f"{name} {n}" for name, n in self.missing.items() if n)
         filled = "; cache-teacher fills them" * bool(self.missing["label"])
         rows = [("arrays", f"chunks missing: {absent}{filled}" if absent else "complete")]
+        rows += [("changed", text) for text in self.changed]
         rows += [("damaged", text) for text in self.damaged]
         rows += [("probes", str(self.drift))]
         rows += [("checks", _counted(self.checked, self.wrong_checks, self.differing))]
@@ -123,20 +126,26 @@ def verify(
     chosen: list[Rows],
     *,
     teacher: Teacher | None = None,
+    digests: bool = True,
     workers: int = 0,
     batch_size: int = 64,
     report: Callable[[int], None] = lambda views: None,
 ) -> Verification:
     """Render the views `chosen` again and compare their checks; with a teacher, also what it says of them.
 
+    With `digests` the shards' SHA-256 are compared too, for which each is read whole.
+
     Raises ValueError for another teacher than the store's, or an image that can't be read.
     """
     if teacher and teacher.sha256 != store.manifest.teacher.sha256:
         raise ValueError(
             f"teacher: the store's is {store.manifest.teacher.name} ({store.manifest.teacher.sha256[:16]}), "
-            f"found {teacher.name} ({teacher.sha256[:16]})"
+            f"found {teacher.name} ({teacher.sha256[:16]}); name the store's"
         )
     found = Verification(missing=_missing(store), drift=drift(store, samples))
+    if digests:
+        differences = map(Shard.difference, store.manifest.shards, samples.urls)
+        found.changed = [text for text in differences if text]
     for shard in range(len(store.manifest.shards)):
         store.keys(shard)  # raises where they are damaged
 

@@ -13,6 +13,7 @@ from .options import (
     device_and_workers,
     device_option,
     recipe_options,
+    say,
     shards_option,
     val_shards_option,
     with_options,
@@ -56,7 +57,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     from ..models.teachers import load_teacher
 
     if not pixels.exact_here():
-        click.echo("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
+        say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
     store = Store(cache) if cache.exists() else None
     device, workers = device_and_workers(options["device"], options["workers"])
     request = create.Request.resolve(options, store, device.type)
@@ -74,7 +75,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
                 names = class_names(urls)
                 if names and len(names) != model.classes:
                     told = f"the teacher tells {model.classes} classes apart, the shards have {len(names)}"
-                    click.echo(told, err=True)
+                    say(told, err=True)
                 indexes = reading.screened_index(urls, skip=options["on_bad_image"] == "skip")
                 store = create.create(cache, request, indexes, model, names)
     store.manifest.require_same(create.describe(request, model, store.manifest.shards))
@@ -99,4 +100,4 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
             report=shown.update,
             start_at=shown.start_at,
         )
-    click.echo(info_text(store))
+    say(info_text(store))

@@ -15,6 +15,7 @@ from .options import (
     device_and_workers,
     device_option,
     model_kwargs_options,
+    say,
     shards_option,
     with_options,
     workers_option,
@@ -131,7 +132,7 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
         "images_per_second": len(said.target) / said.seconds,
         "model_images_per_second": len(said.target) / said.model_seconds,
     }
-    click.echo(json.dumps(found, indent=2) if as_json else _evaluation_text(found))
+    say(json.dumps(found, indent=2) if as_json else _evaluation_text(found))
 
 
 def _parquet_writer(path: Path) -> Callable[[dict[str, Any], Any], None]:
@@ -203,9 +204,9 @@ def compare(
     matrix = comparing.disagreement(said)
     if as_json:
         result = {"names": list(said), "disagreement": matrix.tolist(), "token_similarity": tokens}
-        click.echo(json.dumps({"images": len(rows), **result}, indent=2))
+        say(json.dumps({"images": len(rows), **result}, indent=2))
     else:
-        click.echo(_comparison_text(list(said), matrix, tokens, len(rows)))
+        say(_comparison_text(list(said), matrix, tokens, len(rows)))
 
 
 def _comparison_text(names: list[str], matrix: Any, tokens: dict[str, list[float]], images: int) -> str:

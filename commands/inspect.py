@@ -12,6 +12,7 @@ from .options import (
     as_json_flag,
     device_and_workers,
     device_option,
+    say,
     shards_option,
     store_argument,
     with_options,
@@ -37,7 +38,7 @@ def inspect_info(cache: Path, as_json: bool) -> None:
     from ..cache.store import Store
 
     store = Store(cache)
-    click.echo(json.dumps(info(store), indent=2) if as_json else info_text(store))
+    say(json.dumps(info(store), indent=2) if as_json else info_text(store))
 
 
 @inspect.command("label")
@@ -54,7 +55,7 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
     from ..cache.store import Store
 
     found = label(Store(cache), key)
-    click.echo(json.dumps(asdict(found), indent=2) if as_json else label_text(found))
+    say(json.dumps(asdict(found), indent=2) if as_json else label_text(found))
 
 
 @inspect.command("show")
@@ -73,7 +74,7 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
 
     store = Store(cache)
     show(store, keys, store.samples(expand(shards)), views).save(out, "PNG")
-    click.echo(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")
+    say(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")
 
 
 @inspect.command("verify")
@@ -91,6 +92,8 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
 @with_options(workers_option, device_option, as_json_flag)
 def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fraction: float, **options: Any) -> None:
     """Render views again and compare them with the store: exit code 1 where they differ.
+
+    With all views of all samples, the shards' SHA-256 are compared too.
 
     \b
     Example: distillcache inspect verify regnety.zarr --shards 'train-*.tar' --fraction 0.01
@@ -115,11 +118,12 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
             samples,
             rows,
             teacher=teacher,
+            digests=fraction == 1 and len(wanted) == store.views,
             workers=workers,
             batch_size=options["batch_size"],
             report=shown.update,
         )
-    click.echo(json.dumps(asdict(found) | {"passed": found.passed}, indent=2) if options["as_json"] else str(found))
+    say(json.dumps(asdict(found) | {"passed": found.passed}, indent=2) if options["as_json"] else str(found))
     if not found.passed:
         sys.exit(1)
 

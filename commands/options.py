@@ -25,7 +25,7 @@ class Commands(click.Group):
             sys.exit(super().main(arguments, *more, obj=arguments, **kwargs) or 0)
         except click.UsageError as error:
             if "\n" in error.format_message():  # a group named without a command: its whole help
-                click.echo(error.format_message(), err=True)
+                say(error.format_message(), err=True)
                 sys.exit(2)
             command = error.ctx.command_path if error.ctx else "distillcache"
             _fail(f"{error.format_message()} See {command} --help.", 2)
@@ -47,6 +47,12 @@ class Commands(click.Group):
             _fail(str(error), error.exit_code)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text in which keys or class names may stand: what could move a terminal's cursor is escaped."""
+    shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    click.echo("".join(shown), err=err)
+
+
 def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}; mend that and run again"
@@ -54,7 +60,7 @@ def _describe(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo("distillcache: " + " ".join(message.split()), err=True)
+    say("distillcache: " + " ".join(message.split()), err=True)
     sys.exit(code)
 
 

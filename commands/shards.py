@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import SEED
+from .options import SEED, say
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:
                 shown.update(1)
 
     samples = writer.make_shards(source, out, per_shard=per_shard, seed=seed, progress=progress)
-    click.echo(f"{out}: " + ", ".join(f"{n} {split} samples" for split, n in samples.items()))
+    say(f"{out}: " + ", ".join(f"{n} {split} samples" for split, n in samples.items()))
 
 
 def read_index(
@@ -64,7 +64,7 @@ def screened_index(shards: Sequence[str], *, skip: bool) -> "list[ShardIndex]":
         shards, digest=True, screen=functools.partial(without_bad_images, decode=pixels.decode, skip=skip)
     )
     for sample in [sample for index in indexes for sample in index.skipped]:
-        click.echo(f"skipped: shard {sample.shard}, key {sample.key}: {sample.reason}", err=True)
+        say(f"skipped: shard {sample.shard}, key {sample.key}: {sample.reason}", err=True)
     return indexes
 
 

@@ -14,6 +14,7 @@ from .options import (
     device_option,
     model_kwargs_options,
     recipe_options,
+    say,
     shards_option,
     val_shards_option,
     with_options,
@@ -99,7 +100,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
     )
     if config.warmup_epochs >= config.epochs and processes.first:
         told = f"the warm-up takes {config.warmup_epochs} epochs, the run has {config.epochs}: it learns little"
-        click.echo(f"{told}; lower --warmup-epochs", err=True)
+        say(f"{told}; lower --warmup-epochs", err=True)
     student = build_student(
         config.model, classes=config.classes, seed=config.seed, drop_path=config.drop_path, **kwargs
     )
@@ -107,7 +108,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
     if config.init and not (out / "last.pt").exists():
         weights, _ = read_weights(Path(config.init))
         if afresh := student.initialize(weights, config.init):
-            click.echo(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
+            say(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
     if distill == "none" and student.distilled:
         student.silence_distillation_head()
     held_out = reading.held_out(val_shards) if processes.first else None
@@ -125,7 +126,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
         )
         summary = training.train_student(student.to(device), data, held_out, config, place)
     if summary:
-        click.echo(training.table(summary, data.store, shards, out))
+        say(training.table(summary, data.store, shards, out))
     leave()
 
 
@@ -200,4 +201,4 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
         )
         train_student(classifier.to(device), data, held_out, config, place)
     save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.urls))
-    click.echo(f"teacher in {out}")
+    say(f"teacher in {out}")

@@ -59,6 +59,8 @@ def decode(data: bytes) -> UInt8Image:
         image: torch.Tensor = torchvision.io.decode_image(encoded, mode=torchvision.io.ImageReadMode.RGB)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0].rpartition(", ")[2]  # without torchvision's function and source line
+        if "Unsupported image file" in str(error):
+            reason = "another kind of file"
         raise ValueError(
             f"expected a JPEG, PNG or WebP image, found {len(data)} bytes that do not decode: {reason}"
         ) from error

@@ -27,6 +27,13 @@ class Shard:
     nbytes: int
     sha256: str
 
+    def difference(self, url: str) -> str:
+        """Return how the bytes at `url` differ from this shard's, or nothing; reads them all."""
+        if (found := sha256_of(url)) == self.sha256:
+            return ""
+        told = f"shard {self.name}: expected SHA-256 {self.sha256[:16]}, found {found[:16]}"
+        return f"{told}; it was changed since the store was made: restore it, or cache again elsewhere"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
@@ -116,7 +123,10 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
                     raise ValueError(f"{where}: {bad.reason}; mend it, or leave it out: --on-bad-image skip") from error
                 skipped.append(bad)
     if not good:
-        raise ValueError(f"shard {index.shard.name}: none of its {len(skipped)} images can be used; leave it out")
+        first = f"key {skipped[0].key}: {skipped[0].reason}"
+        raise ValueError(
+            f"shard {index.shard.name}: none of its {len(skipped)} images can be used ({first}); leave it out"
+        )
     columns: dict[str, Any] = {
         name: [getattr(index, name)[i] for i in good] for name in ("keys", "targets", "offsets", "nbytes")
     }
@@ -144,7 +154,9 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
                 kind = "cls" if extension == "cls" else "image"
                 _require_usable(member, f"{name}, key {key}")
                 if kind in group:
-                    raise ValueError(f"{name}, key {key}: expected one image and one class, found the key twice")
+                    raise ValueError(
+                        f"{name}, key {key}: expected one image and one class, found the key twice; rename one"
+                    )
                 if group and key != previous:
                     raise ValueError(
                         f"{name}, key {key}: expected its members one after the other, found others between"

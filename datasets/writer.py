@@ -85,7 +85,7 @@ def _pack(entries: Sequence[Entry], file: BinaryIO) -> None:
 
 def _class_folders(folder: Path) -> tuple[dict[str, list[Entry]], list[str]]:
     if not folder.is_dir():
-        raise ValueError(f"source: expected `digits` or a folder of class folders, found none at {folder}")
+        raise ValueError(f"source: expected 'digits' or a folder of class folders, found none at {folder}")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     entries = [
         Entry(key=f"{name}/{path.stem}".replace(".", "_"), target=target, extension=extension, read=path.read_bytes)

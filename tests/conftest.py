@@ -1,6 +1,7 @@
 """Real photos for every test: scikit-learn ships two, so nothing is downloaded."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from distillcache.datasets.files import expand
 from distillcache.datasets.shards import index_shards
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher
 
+FUZZ = int(os.environ.get("FUZZ", "1"))
+"""How many times as many examples hypothesis tries: `FUZZ=50 make test` for an evening."""
 CLASSES = 5
 SIZE = 32
 

@@ -32,57 +32,6 @@ def test_every_command_has_help_an_example_and_documented_options(path: str) -> 
     assert not undocumented
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["inspect", "info", "nowhere.zarr"], "nowhere.zarr: expected a store, found none; run cache-teacher first"),
-        (["inspect", "label", "{store}", "nobody"], "has no sample 'nobody', but such as photo000, "),
-        (
-            ["train-student", "--shards", "nowhere-*.tar", "--cache", "{store}", "--out", "o"],
-            "nothing found at nowhere",
-        ),
-        (["train-student", "--shards", "{shards}", "--cache", "{store}", "--out", "o", "--device", "abacus"], "device"),
-        (["train-student", "--shards", "{shards}", "--cache", "{store}", "--out", "o", "--model", "vgg"], "model vgg"),
-        (["train-student", "--shards", "{shards}", "--cache", "{store}", "--out", "o"], "--model-kwargs img_size=32"),
-        (["train-student", "--shards", "{shards}", "--cache", "{store}", "--out", "o", "--lr", "-1"], "lr: expected 0"),
-        (["train-student", "--shards", "{shards}", "--cache", "{store}"], "Missing option '--out'"),
-        (["cache-teacher", "--shards", "{shards}", "--cache", "c", "--teacher", "vgg"], "teacher vgg: expected a timm"),
-        (
-            ["cache-teacher", "--shards", "{shards}", "--cache", "c", "--teacher", "x", "--recipe", "y"],
-            "recipe: expected",
-        ),
-        (
-            ["train-student", "--shards", "a.tar", "b.tar", "--cache", "{store}", "--out", "o"],
-            "found 'b.tar'; is a pattern",
-        ),
-        (
-            ["compare", "run", "b.tar", "--shards", "a.tar"],
-            "expected checkpoints, found b.tar; quote a pattern of shards",
-        ),
-        (["make-shards", "nowhere", "o"], "expected `digits` or a folder of class folders, found none at nowhere"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str], message: str, store: Store, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    found = run(*(a.format(store=store.path, shards=shards) for a in arguments), "--workers", 0)
-    if arguments[0] in ("inspect", "make-shards"):
-        found = run(*(a.format(store=store.path, shards=shards) for a in arguments))
-    errors = [line for line in found.stderr.splitlines() if line.startswith("distillcache: ")]
-    assert found.exit_code == 2 and len(errors) == 1 and message in errors[0], found.output
-    assert "Traceback" not in found.output
-
-
-def test_a_newer_format_and_another_programs_zarr_are_refused(tmp_path: Path, store: Store) -> None:
-    zarr.create_group(tmp_path / "other.zarr", zarr_format=3)
-    assert "found another program's Zarr group" in run("inspect", "info", tmp_path / "other.zarr").output
-    attributes = {**store.manifest.to_dict(), "format": 2}
-    zarr.create_group(tmp_path / "newer.zarr", zarr_format=3, attributes=attributes)
-    found = run("inspect", "info", tmp_path / "newer.zarr")
-    assert found.exit_code == 2 and "expected format 1 or older, found 2; install a newer distillcache" in found.output
-
-
 def test_info_counts_labels_and_bytes(store: Store) -> None:
     facts = json.loads(run("inspect", "info", store.path, "--json").output)
     assert (facts["samples"], facts["views"], facts["labels"], facts["labels_missing"]) == (23, 6, 138, 0)

@@ -19,7 +19,7 @@ from distillcache.cache.store import Store
 from distillcache.datasets import atomic, pixels
 from distillcache.datasets.shards import index_shard
 
-from .conftest import run
+from .conftest import FUZZ, run
 
 
 class Trap:
@@ -85,7 +85,7 @@ def test_an_error_of_the_system_that_torch_hides_is_found(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300 * FUZZ, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_broken_tars_raise_nothing_but_value_errors(tmp_path: Path, shards: str, data: st.DataObject) -> None:
     whole = bytearray(Path(shards.replace("*", "0")).read_bytes()[: 40 * 512])
@@ -99,7 +99,7 @@ def test_broken_tars_raise_nothing_but_value_errors(tmp_path: Path, shards: str,
         assert "broken.tar" in str(error)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300 * FUZZ, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_broken_images_raise_nothing_but_value_errors(photos: list[bytes], data: st.DataObject) -> None:
     whole = bytearray(photos[data.draw(st.integers(0, 3))])
@@ -138,7 +138,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150 * FUZZ, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_broken_attributes_raise_nothing_but_value_errors(tmp_path: Path, store: Store, data: st.DataObject) -> None:
     """One value of a store's root attributes, wherever it is, becomes another."""

@@ -11,6 +11,7 @@ import torch
 from .processes import ALONE, Processes
 
 Distill = Literal["hard", "soft", "none"]
+_MAY_CHANGE = ("grad_accum_steps", "compile", "reuse_views", "allow_drift")  # in a run that is resumed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +24,7 @@ class Config:
     size: int
     """Height and width of the images, pixels."""
     data: str
-    """Fingerprint of what is trained on: store or shards, recipe, seed."""
+    """What is trained on: fingerprints of recipe, seed, shards and teacher."""
     init: str = ""
     """Checkpoint whose weights the student starts from."""
     distill: Distill = "hard"
@@ -81,12 +82,12 @@ class Config:
             "smoothing": (0, 0.99),
             "drop_path": (0, 0.99),
             "ema_decay": (0, 0.9999999),
-            "window": (0, 1e9),
+            "window": (0, 1e6),
             "crop_pct": (0.05, 1),
         }
         for name, (low, high) in ranges.items():
             if not low <= (value := getattr(self, name)) <= high:
-                raise ValueError(f"{name.replace('_', '-')}: expected {low:g} to {high:g}, found {value}")
+                raise ValueError(f"{name.replace('_', '-')}: expected {low:g} to {high:.9g}, found {value}")
 
     @property
     def scaled_lr(self) -> float:
@@ -96,9 +97,10 @@ class Config:
     def require_same(self, other: dict[str, Any], where: str) -> None:
         """Raise ValueError naming the first field in which a saved run differs from this one."""
         for name, value in dataclasses.asdict(self).items():
-            if other.get(name) != value:
+            if other.get(name) != value and name not in _MAY_CHANGE:
+                option = "shards or cache" if name == "data" else name.replace("_", "-")
                 raise ValueError(
-                    f"{name.replace('_', '-')}: the run in {where} has {other.get(name)}, this one asks for {value}; "
+                    f"{option}: the run in {where} has {other.get(name)}, this one asks for {value}; "
                     "run with the same, or name another --out"
                 )
 

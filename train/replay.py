@@ -1,7 +1,6 @@
 """Replay: the batches of a run, epoch after epoch, each view rendered again and checked against the store."""
 
 import contextlib
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..cache.manifest import fingerprint
 from ..cache.records import Labels
 from ..cache.store import Store
 from ..datasets.order import ALONE, Order, Rows
@@ -60,13 +60,12 @@ class TrainingSet:
         """Return as many views as are asked for, without labels, of freshly indexed shards."""
         samples = samples_of(indexes, seed)
         names = [index.shard.name for index in indexes]
-        parts = [recipe.fingerprint, *(index.shard.sha256 for index in indexes)]
         return cls(
             order=Order(seed=seed, shards=names, samples=samples.count.tolist(), recipe=recipe, window=window),
             samples=samples,
             store=None,
             classes=max(classes, 1 + int(samples.target.max())),
-            fingerprint=hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16],
+            fingerprint=fingerprint(recipe, seed, (index.shard for index in indexes)),
         )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from distillcache.datasets import pixels
 from distillcache.datasets.files import class_names, expand
-from distillcache.datasets.shards import index_shard, index_shards, samples_of
+from distillcache.datasets.shards import index_shards, samples_of
 from distillcache.datasets.writer import make_shards
 
 
@@ -101,30 +101,6 @@ def test_expand_refuses_what_is_not_there_or_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="commands are never run"):
         expand(f"pipe:touch {tmp_path}/ran")
     assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize(
-    ("members", "message"),
-    [
-        ({"a.jpg": b"x"}, "a.tar, key a: expected an image and a .cls, found no cls"),
-        ({"a.cls": b"1"}, "a.tar, key a: expected an image and a .cls, found no image"),
-        ({"a.jpg": b"x", "a.cls": b"cat"}, "expected a class number from 0 in its .cls, found b'cat'"),
-        ({"a.jpg": b"x", "a.cls": b"-1"}, "expected a class number from 0 in its .cls, found b'-1'"),
-        ({"a.jpg": b"x", "a.cls": b"1", "a.png": b"y"}, "found the key twice"),
-        ({"a.jpg": b"x", "b.jpg": b"x", "a.cls": b"1", "b.cls": b"1"}, "found the key twice"),
-        ({"a.txt": b"x"}, "found none"),
-    ],
-)
-def test_a_broken_shard_is_named_with_its_key(tmp_path: Path, members: dict[str, bytes], message: str) -> None:
-    with pytest.raises(ValueError, match=r"a\.tar") as error:
-        index_shard(tar(tmp_path / "a.tar", members))
-    assert message in str(error.value)
-
-
-def test_what_is_no_tar_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(b"not a tar" * 200)
-    with pytest.raises(ValueError, match=r"a\.tar: expected a tar file"):
-        index_shard(str(tmp_path / "a.tar"))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "LA", "1", "RGB"])

@@ -14,14 +14,12 @@ from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 
 from distillcache.cache.store import Store
-from distillcache.datasets.files import expand
-from distillcache.models.teachers import Teacher
 from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, _Training
 from distillcache.train.student import train_student
-from tests.conftest import cached, run
+from tests.conftest import run
 
-from .test_train import KWARGS, MODEL, config, place, stored, student, train
+from .test_train import config, place, stored, student, train
 
 
 @pytest.fixture(autouse=True)
@@ -162,23 +160,3 @@ def test_without_distillation_a_distillation_head_is_silent_and_not_reported(
     assert "top1_both" not in json.loads((tmp_path / "summary.json").read_text())
     said = run("evaluate", "--checkpoint", tmp_path, "--shards", shards).output
     assert "class " in said and "distill " not in said.partition("head ")[2]
-
-
-def test_what_a_run_cannot_do_is_said_in_one_line(tmp_path: Path, store: Store, shards: str, teacher: Teacher) -> None:
-    hard_only = cached(tmp_path / "hard.zarr", expand(shards), teacher, views=3)
-    for options, message in (
-        (["--distill", "soft", "--cache", hard_only.path], "holds hard labels only; run cache-teacher --topk K"),
-        (["--distill", "hard"], "distill hard: expected a store of teacher labels (--cache)"),
-        (["--cache", hard_only.path, "--recipe", "crop"], "has its own; leave out --recipe"),
-        (["--cache", hard_only.path, "--opt", "magic"], "opt: expected an optimizer that timm knows, found 'magic'"),
-        (
-            ["--cache", hard_only.path, "--init", "nowhere.pt"],
-            "nowhere.pt: expected a checkpoint or the folder of a finished run, found no such file",
-        ),
-        (["--cache", hard_only.path, "--grad-accum-steps", 9], "grad-accum-steps: expected 1 to 8, found 9"),
-    ):
-        kwargs = [f"{key}={value}" for key, value in KWARGS.items()]
-        base = ["train-student", "--shards", shards, "--out", tmp_path / "o", "--model", MODEL, "--batch-size", 8]
-        base += ["--device", "cpu", "--workers", 0, *([] if "--cache" in options else ["--image-size", 32])]
-        found = run(*base, *options, "--model-kwargs", *kwargs)
-        assert found.exit_code == 2 and message in found.output and "Traceback" not in found.output, found.output

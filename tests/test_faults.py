@@ -1,0 +1,477 @@
+"""Every fault of docs/faults.md, made for real: each ends in the line the page promises, and nothing good is lost."""
+
+import gzip
+import io
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from click.testing import Result
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from distillcache.cache.store import Store
+
+from .conftest import run
+
+PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
+PROMISED = {
+    fault: (message.strip("`"), 1 if "Exit code 1" in remedy else 2)
+    for fault, message, remedy in re.findall(r"^\| (.+?) \| (`.+?`) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
+}
+
+
+class Bench:
+    """Where a fault is made: two good shards, their store and teacher, all to be broken."""
+
+    def __init__(self, folder: Path, shards: str, store: Path, teacher: Path, photos: list[bytes]) -> None:
+        self.folder, self.photos, self.good = folder, photos, [folder / "store.zarr"]
+        self.before: dict[Path, bytes] = {}
+        for name in ("train-0.tar", "train-1.tar", "classes.txt"):
+            shutil.copy(Path(shards).parent / name, folder)
+        self.shards = str(folder / "train-*.tar")
+        self.store = Path(shutil.copytree(store, folder / "store.zarr"))
+        self.teacher = Path(shutil.copytree(teacher, folder / "teacher"))
+        self.shard = folder / "a.tar"
+
+    def tar(self, members: dict[str, bytes]) -> "Bench":
+        """Write a shard of our own."""
+        with tarfile.open(self.shard, "w", format=tarfile.GNU_FORMAT) as tar:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        return self
+
+    def file(self, name: str, data: bytes) -> "Bench":
+        """Write a file."""
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_bytes(data)
+        return self
+
+    def without(self, name: str) -> "Bench":
+        """Remove a file or a folder."""
+        path = self.folder / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+        return self
+
+    def flip(self, name: str) -> "Bench":
+        """Flip a bit in the middle of a file."""
+        data = bytearray((self.folder / name).read_bytes())
+        data[len(data) // 2] ^= 4
+        return self.file(name, bytes(data))
+
+    def cache(self, *more: object, shards: object = None, store: Path | None = None) -> Result:
+        """Run stage 1: with our own shard into a new store, or on a store that is there."""
+        new = () if store else ("--image-size", 32, "--views", 3)
+        store, shards = store or self.folder / "new.zarr", shards or (self.shards if store else self.shard)
+        teacher = () if "--teacher" in more else ("--teacher", self.teacher)
+        given = ("--shards", shards, "--cache", store, *teacher, "--device", "cpu", *new)
+        return self.run("cache-teacher", *given, *more)
+
+    def image(self, data: bytes, name: str = "x.jpg") -> Result:
+        """Run stage 1 on a shard with one image between two good ones."""
+        good = {f"{key}.{kind}": part for key in "ab" for kind, part in (("jpg", self.photos[0]), ("cls", b"1"))}
+        self.tar(good | {name: data, "x.cls": b"1"})
+        return self.cache()
+
+    def train(self, *more: object, shards: object = None, store: Path | None = None) -> Result:
+        """Run stage 2 on the store; a smaller run than any fault needs."""
+        given = ("--shards", shards or self.shards, "--out", self.folder / "out", "--device", "cpu", "--batch-size", 8)
+        stored = () if "--cache" in more or "--image-size" in more else ("--cache", store or self.store)
+        model = ("--model-kwargs", "img_size=32", "embed_dim=24", "depth=1") if "--model" not in more else ()
+        return self.run("train-student", *given, *stored, "--epochs", 1, "--warmup-epochs", 0, *more, *model)
+
+    def again(self, *more: object) -> Result:
+        """Train, and resume otherwise."""
+        assert self.train().exit_code == 0
+        self.good.append(self.folder / "out")
+        return self.train(*more)
+
+    def inspect(self, command: str, *more: object) -> Result:
+        """Run a command that looks into the store."""
+        return self.run("inspect", command, self.store, *more)
+
+    def change(self, array: str, edit: Callable[["zarr.Array"], None]) -> None:
+        """Change an array of the store as zarr would, checksums and all."""
+        edit(zarr.open_group(self.store)[array])
+
+    def attributes(self, **changes: object) -> "Bench":
+        """Change root attributes of the store."""
+        zarr.open_group(self.store).attrs.update(changes)
+        return self
+
+    def run(self, *arguments: object) -> Result:
+        """Run a command, and remember what was there before it."""
+        self.before = self.bytes()
+        return run(*arguments)
+
+    @property
+    def whole(self) -> bytes:
+        """A good shard's bytes."""
+        return (self.folder / "train-0.tar").read_bytes()
+
+    def bytes(self) -> dict[Path, bytes]:
+        """Return every byte that a fault must not change."""
+        return {file: file.read_bytes() for top in self.good for file in top.rglob("*") if file.is_file()}
+
+
+def encoded(image: Image.Image, kind: str, **more: object) -> bytes:
+    image.save(buffer := io.BytesIO(), kind, **more)
+    return buffer.getvalue()
+
+
+def rename(shard: Path, old: bytes, new: bytes) -> None:
+    """Rename members; their headers' checksums are made right again."""
+    data = bytearray(shard.read_bytes())
+    while (at := data.find(old)) >= 0:
+        data[at : at + len(old)] = new
+        header = data[at : at + 512]
+        header[148:156] = b" " * 8
+        data[at + 148 : at + 156] = b"%06o\0 " % sum(header)
+    shard.write_bytes(data)
+
+
+FAULTS: dict[str, Callable[[Bench], Result]] = {
+    "a tar that ends too early": lambda bench: bench.file("a.tar", bench.whole[:100_000]).cache(),
+    "an empty file": lambda bench: bench.file("a.tar", b"").cache(),
+    "a file that is no tar": lambda bench: bench.file("a.tar", bench.photos[0]).cache(),
+    "a compressed tar": lambda bench: bench.file("a.tar", gzip.compress(bench.whole)).cache(),
+    "a tar without samples": lambda bench: bench.tar({"readme.txt": b"nothing"}).cache(),
+    "a key twice": lambda bench: bench.tar({"x.jpg": bench.photos[0], "x.cls": b"1", "x.png": bench.photos[1]}).cache(),
+    "members of a key apart": lambda bench: bench.tar(
+        {"x.jpg": bench.photos[0], "y.jpg": bench.photos[1], "x.cls": b"1", "y.cls": b"1"}
+    ).cache(),
+    "an image without class": lambda bench: bench.tar({"x.jpg": bench.photos[0]}).cache(),
+    "a class without image": lambda bench: bench.tar({"x.cls": b"1", "x.json": b"{}"}).cache(),
+    "a class that is no number": lambda bench: bench.tar({"x.jpg": bench.photos[0], "x.cls": b"cat"}).cache(),
+    "a negative class": lambda bench: bench.tar({"x.jpg": bench.photos[0], "x.cls": b"-1"}).cache(),
+    "an empty class": lambda bench: bench.tar({"x.jpg": bench.photos[0], "x.cls": b""}).cache(),
+    "a class that the teacher does not know": lambda bench: bench.tar(
+        {"x.jpg": bench.photos[0], "x.cls": b"5"}
+    ).cache(),
+    "a name that is not UTF-8": lambda bench: bench.tar({os.fsdecode(b"caf\xe9.jpg"): bench.photos[0]}).cache(),
+    "shards that are not there": lambda bench: bench.cache(shards=f"{bench.folder}/nowhere-{{0..1}}.tar"),
+    "a pipe: or a newline in shards": lambda bench: bench.cache(shards=f"pipe:touch {bench.folder}/ran"),
+    "a URL of an unknown kind": lambda bench: bench.cache(shards="ipx://server/a.tar"),
+    "a URL whose package is missing": lambda bench: bench.cache(shards="dropbox://folder/a.tar"),
+    "class names that are not UTF-8": lambda bench: (
+        bench.file("classes.txt", b"caf\xe9").tar({"x.jpg": bench.photos[0], "x.cls": b"1"}).cache()
+    ),
+    "an image that ends too early": lambda bench: bench.image(bench.photos[0][:2000]),
+    "a text named .jpg": lambda bench: bench.image(b"<html>404 Not Found</html>"),
+    "an image of zero bytes": lambda bench: bench.image(b""),
+    "a PNG of 16 bits a channel": lambda bench: bench.image(encoded(Image.new("I;16", (40, 40)), "PNG"), "x.png"),
+    "an image of more than 134 megapixels": lambda bench: bench.image(
+        encoded(Image.new("1", (12_000, 12_000)), "PNG"), "x.png"
+    ),
+    "a BMP or TIFF named .png": lambda bench: bench.image(encoded(Image.new("RGB", (40, 40)), "BMP"), "x.png"),
+    "a shard of which no image is good": lambda bench: bench.tar({"x.jpg": b"no", "x.cls": b"1"}).cache(
+        "--on-bad-image", "skip"
+    ),
+    "no store": lambda bench: bench.train("--cache", bench.folder / "nowhere.zarr"),
+    "a file instead of a store": lambda bench: bench.train("--cache", bench.folder / "train-0.tar"),
+    "another program's folder": lambda bench: bench.cache("--cache", bench.teacher),
+    "a store of a newer format": lambda bench: bench.attributes(format=2).train(),
+    "damaged attributes": lambda bench: bench.attributes(recipe=[]).train(),
+    "attributes that are no JSON": lambda bench: bench.file(
+        "store.zarr/zarr.json", b'{"zarr_format": 3, "node_ty'
+    ).train(),
+    "an array that is missing": lambda bench: bench.without("store.zarr/seed").train(),
+    "a damaged chunk of labels, checks or logits": lambda bench: bench.flip("store.zarr/check/c/0/1/0").train(),
+    "a damaged chunk of another array": lambda bench: bench.flip("store.zarr/seed/c/0/0").train(),
+    "a lost chunk of checks or logits": lambda bench: bench.without("store.zarr/check/c/0/1/0").train(),
+    "labels that are not there yet": lambda bench: bench.without("store.zarr/label/c/0/1/0").train(),
+    "another recipe than the store's": lambda bench: bench.cache("--recipe", "deit3", store=bench.store),
+    "another image size than the store's": lambda bench: bench.cache("--image-size", 48, store=bench.store),
+    "another seed than the store's": lambda bench: bench.cache("--seed", 1, store=bench.store),
+    "another --topk than the store's": lambda bench: bench.cache("--topk", 3, store=bench.store),
+    "a shard too few": lambda bench: bench.train(shards=bench.shards.replace("*", "0")),
+    "a teacher's name that timm does not know": lambda bench: bench.cache("--teacher", "vgg", store=bench.store),
+    "a teacher's folder without a model": lambda bench: bench.without("teacher/config.json").cache(store=bench.store),
+    "a teacher's damaged weights": lambda bench: bench.file("teacher/model.safetensors", b"no weights").cache(
+        store=bench.store
+    ),
+    "more --topk than classes": lambda bench: bench.cache("--topk", 6, shards=bench.shards),
+    "views that are no whole cycles": lambda bench: bench.cache("--views", 4, shards=bench.shards),
+    "no views, or another number below its least": lambda bench: bench.cache("--views", 0, shards=bench.shards),
+    "an unknown recipe": lambda bench: bench.cache("--recipe", "autoaugment", shards=bench.shards),
+    "an unknown field in --set": lambda bench: bench.cache("--set", "blur=1", shards=bench.shards),
+    "a value in --set that is no number": lambda bench: bench.cache("--set", "hflip=often", shards=bench.shards),
+    "a value in --set out of its range": lambda bench: bench.cache("--set", "hflip=2", shards=bench.shards),
+    "an image size out of its range": lambda bench: bench.cache("--image-size", 8, shards=bench.shards),
+    "a device that does not exist": lambda bench: bench.train("--device", "abacus"),
+    "a GPU that is not there": lambda bench: bench.train("--device", "cuda:99"),
+    "an option that does not exist": lambda bench: bench.train("--learning-rate", 1),
+    "an option that is missing": lambda bench: bench.run(
+        "cache-teacher", "--shards", bench.shards, "--cache", bench.store
+    ),
+    "a pattern that the shell expanded": lambda bench: bench.run(
+        "train-student", "--shards", "a.tar", "b.tar", "--cache", bench.store, "--out", bench.folder / "o"
+    ),
+    "more epochs than views": lambda bench: bench.train("--epochs", 7),
+    "a batch larger than an epoch": lambda bench: bench.train("--batch-size", 64),
+    "a student that timm does not know": lambda bench: bench.train("--model", "deit_micro"),
+    "a student for another image size": lambda bench: bench.train("--model", "deit_tiny_distilled_patch16_224"),
+    "an argument that the student does not take": lambda bench: bench.train("--model-kwargs", "wings=2"),
+    "an unknown optimizer": lambda bench: bench.train("--opt", "magic"),
+    "soft labels of a store without logits": lambda bench: bench.attributes(topk=0).train("--distill", "soft"),
+    "distilling without a store": lambda bench: bench.train("--distill", "hard", "--image-size", 32),
+    "a recipe beside a store": lambda bench: bench.train("--recipe", "crop"),
+    "held-out classes that the student lacks": lambda bench: bench.tar({"x.jpg": bench.photos[0], "x.cls": b"7"}).train(
+        "--val-shards", bench.shard
+    ),
+    "weights to start from that are not there": lambda bench: bench.train("--init", "nowhere.pt"),
+    "weights to start from of another model": lambda bench: bench.train("--init", bench.teacher / "model.safetensors"),
+    "a file where the run's folder should be": lambda bench: bench.file("out", b"").train(),
+    "resuming with another batch size": lambda bench: bench.again("--batch-size", 4),
+    "resuming with another model": lambda bench: bench.again(
+        "--model", "deit_small_distilled_patch16_224", "--model-kwargs", "img_size=32", "depth=1"
+    ),
+    "resuming with another learning rate, seed or other setting": lambda bench: bench.again("--lr", 1e-3),
+    "a damaged checkpoint": lambda bench: bench.file("out/last.pt", b"half of one").train(),
+    "a loss that is not finite": lambda bench: bench.train("--lr", 1000, "--opt", "sgd", "--epochs", 6, "--amp"),
+    "evaluating what is not there": lambda bench: bench.run(
+        "evaluate", "--checkpoint", "nowhere.pt", "--shards", bench.shards
+    ),
+    "evaluating weights without --model": lambda bench: bench.run(
+        "evaluate", "--checkpoint", bench.teacher / "model.safetensors", "--shards", bench.shards
+    ),
+    "evaluating a head that is not there": lambda bench: bench.run(
+        "evaluate", "--checkpoint", bench.teacher, "--shards", bench.shards, "--head", "distill"
+    ),
+    "evaluating on classes that the student lacks": lambda bench: bench.tar(
+        {"x.jpg": bench.photos[0], "x.cls": b"7"}
+    ).run("evaluate", "--checkpoint", bench.teacher, "--shards", bench.shard),
+    "a key that the store does not have": lambda bench: bench.inspect("label", "nobody"),
+    "views that the store does not have": lambda bench: bench.inspect(
+        "verify", "--shards", bench.shards, "--views", "3:99"
+    ),
+    "a share of which nothing is chosen": lambda bench: bench.inspect(
+        "verify", "--shards", bench.shards, "--fraction", 0
+    ),
+    "nothing to pack": lambda bench: bench.run("make-shards", bench.folder / "nowhere", bench.folder / "o"),
+}
+
+
+def fault(name: str) -> Callable[[Callable[[Bench], Result]], Callable[[Bench], Result]]:
+    def note(function: Callable[[Bench], Result]) -> Callable[[Bench], Result]:
+        assert name not in FAULTS
+        FAULTS[name] = function
+        return function
+
+    return note
+
+
+@fault("a folder instead of a tar")
+def _(bench: Bench) -> Result:
+    bench.shard.mkdir()
+    return bench.cache()
+
+
+@fault("a link instead of an image")
+def _(bench: Bench) -> Result:
+    bench.tar({"y.jpg": bench.photos[0], "y.cls": b"1", "x.cls": b"1"})
+    with tarfile.open(bench.shard, "a") as tar:
+        for kind, to in ((tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "y.jpg")):
+            link = tarfile.TarInfo("x.jpg")
+            link.type, link.linkname = kind, to
+            tar.addfile(link)
+    return bench.cache()
+
+
+@fault("a sparse member")
+def _(bench: Bench) -> Result:
+    hole = bench.folder / "x.jpg"
+    with hole.open("wb") as file:
+        file.write(bench.photos[0])
+        file.truncate(1 << 20)
+    (bench.folder / "x.cls").write_text("1")
+    subprocess.run(["tar", "--sparse", "-cf", bench.shard, "x.jpg", "x.cls"], cwd=bench.folder, check=True)
+    return bench.cache()
+
+
+@fault("a member of more than 256 MiB")
+def _(bench: Bench) -> Result:
+    with tarfile.open(bench.shard, "w") as tar:
+        info = tarfile.TarInfo("x.jpg")
+        info.size = 2**28 + 1
+        tar.addfile(info)
+    return bench.cache()
+
+
+@fault("two shards of one name")
+def _(bench: Bench) -> Result:
+    (bench.folder / "b").mkdir()
+    shutil.copy(bench.shards.replace("*", "0"), bench.folder / "b")
+    return bench.cache(shards=f"{bench.folder}/{{.,b}}/train-0.tar")
+
+
+@fault("an animation")
+def _(bench: Bench) -> Result:
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    return bench.image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+
+
+@fault("another program's Zarr")
+def _(bench: Bench) -> Result:
+    zarr.create_group(bench.folder / "other.zarr", zarr_format=3)
+    return bench.train("--cache", bench.folder / "other.zarr")
+
+
+@fault("another teacher than the store's")
+def _(bench: Bench) -> Result:
+    weights = load_file(bench.teacher / "model.safetensors")
+    save_file({k: v * 2 if "classifier" in k else v for k, v in weights.items()}, bench.teacher / "model.safetensors")
+    return bench.cache(store=bench.store)
+
+
+@fault("verifying with another teacher")
+def _(bench: Bench) -> Result:
+    weights = load_file(bench.teacher / "model.safetensors")
+    save_file({k: v * 2 if "classifier" in k else v for k, v in weights.items()}, bench.teacher / "model.safetensors")
+    return bench.inspect("verify", "--shards", bench.shards, "--teacher", bench.teacher)
+
+
+@fault("a shard too many")
+def _(bench: Bench) -> Result:
+    shutil.copy(bench.shards.replace("*", "0"), bench.folder / "train-2.tar")
+    return bench.train()
+
+
+@fault("a shard of another size")
+def _(bench: Bench) -> Result:
+    with Path(bench.shards.replace("*", "0")).open("ab") as file:
+        file.write(bytes(512))
+    return bench.train()
+
+
+@fault("caching on from a shard that was changed")
+def _(bench: Bench) -> Result:
+    rename(Path(bench.shards.replace("*", "0")), b"photo000", b"photoXXX")
+    (bench.store / "label/c/0/0/0").unlink()
+    return bench.cache(store=bench.store)
+
+
+@fault("verifying a shard whose keys were renamed")
+def _(bench: Bench) -> Result:
+    rename(Path(bench.shards.replace("*", "0")), b"photo000", b"photoXXX")
+    return bench.inspect("verify", "--shards", bench.shards)
+
+
+@fault("a shard packed in another order")
+def _(bench: Bench) -> Result:
+    path = Path(bench.shards.replace("*", "0"))
+    whole, last = path.read_bytes(), 3 * 512
+    with tarfile.open(path) as tar:
+        last = next(member.offset for member in tar if member.name == "photo011.cls")
+        first = next(member.offset for member in tar if member.name == "photo001.cls")
+    path.write_bytes(whole[first:last] + whole[:first] + whole[last:])
+    return bench.train()
+
+
+@fault("an image replaced by one of the same size")
+def _(bench: Bench) -> Result:
+    path = Path(bench.shards.replace("*", "1"))
+    with tarfile.open(path) as tar:
+        member = tar.getmember("photo105.jpg")
+    other = encoded(Image.new("RGB", (60, 60), "red"), "JPEG")
+    data = bytearray(path.read_bytes())
+    data[member.offset_data : member.offset_data + member.size] = other + bytes(member.size - len(other))
+    path.write_bytes(data)
+    return bench.train("--epochs", 3)
+
+
+@fault("views that other libraries make otherwise")
+def _(bench: Bench) -> Result:
+    bench.change("probe_views", lambda array: array.__setitem__(slice(0, 2), np.asarray(array[:2]) ^ 1))
+    return bench.attributes(
+        versions={**Store(bench.store).manifest.versions, "opencv-python-headless": "4.5.0"}
+    ).train()
+
+
+@fault("a label that the teacher did not give")
+def _(bench: Bench) -> Result:
+    bench.change("label", lambda array: array.__setitem__((0, 0, 3), (array[0, 0, 3] + 1) % 5))
+    return bench.inspect("verify", "--shards", bench.shards, "--teacher", bench.teacher)
+
+
+@fault("a teacher that says NaN")
+def _(bench: Bench) -> Result:
+    weights = load_file(bench.teacher / "model.safetensors")
+    save_file(
+        {k: v * np.nan if k == "classifier.bias" else v for k, v in weights.items()},
+        bench.teacher / "model.safetensors",
+    )
+    return bench.tar({"x.jpg": bench.photos[0], "x.cls": b"1"}).cache()
+
+
+@fault("resuming on another store, recipe or teacher")
+def _(bench: Bench) -> Result:
+    assert bench.cache("--seed", 1, "--views", 6, shards=bench.shards).exit_code == 0
+    return bench.again("--cache", bench.folder / "new.zarr")
+
+
+@fault("a checkpoint of a newer format")
+def _(bench: Bench) -> Result:
+    (bench.folder / "out").mkdir()
+    torch.save({"format": 2}, bench.folder / "out" / "last.pt")
+    return bench.train()
+
+
+@fault("class folders without images")
+def _(bench: Bench) -> Result:
+    (bench.folder / "photos" / "cat").mkdir(parents=True)
+    return bench.run("make-shards", bench.folder / "photos", bench.folder / "o")
+
+
+@fault("packing otherwise into the same folder")
+def _(bench: Bench) -> Result:
+    (bench.folder / "photos" / "cat").mkdir(parents=True)
+    (bench.folder / "photos" / "cat" / "x.jpg").write_bytes(bench.photos[0])
+    assert bench.run("make-shards", bench.folder / "photos", bench.folder / "o").exit_code == 0
+    bench.good.append(bench.folder / "o")
+    return bench.run("make-shards", bench.folder / "photos", bench.folder / "o", "--seed", 1)
+
+
+OUT_OF_RANGE = {
+    "--alpha": 2, "--tau": 0, "--epochs": 0, "--batch-size": 1, "--grad-accum-steps": 9, "--lr": "nan", "--min-lr": -1,
+    "--warmup-lr": -1, "--warmup-epochs": -1, "--weight-decay": -1, "--clip-grad": -1, "--smoothing": 1,
+    "--drop-path": 1, "--ema-decay": 1, "--window": -1, "--crop-pct": 0,
+}  # fmt: skip
+for option, value in OUT_OF_RANGE.items():
+    fault(f"{option} out of its range")(lambda bench, given=(option, value): bench.train(*given))  # type: ignore[misc]
+BELOW = {"--batch-size": 0, "--workers": -1, "--topk": -1, "--seed": -1, "--teacher-size": 3}
+for option, value in BELOW.items():
+    fault(f"{option} of stage 1 out of its range")(lambda bench, given=(option, value): bench.cache(*given))  # type: ignore[misc]
+
+
+VERIFIED = ("verifying a shard whose keys were renamed", "a label that the teacher did not give")  # a table, no error
+
+
+def test_the_page_and_the_faults_are_the_same() -> None:
+    assert set(PROMISED) == set(FAULTS)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_the_line_that_the_page_promises(
+    name: str, tmp_path: Path, store: Store, shards: str, teacher_folder: Path, photos: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path, shards, store.path, teacher_folder, photos)
+    found = FAULTS[name](bench)
+    message, code = PROMISED[name]
+    pattern = re.compile("(distillcache: )?" + ".+".join(re.escape(part) for part in message.split("…")))
+    assert found.exit_code == code and "Traceback" not in found.output, found.output
+    assert len([line for line in found.output.splitlines() if pattern.fullmatch(line)]) == 1, found.output
+    assert sum(line.startswith("distillcache: ") for line in found.output.splitlines()) == (name not in VERIFIED)
+    assert bench.bytes() == bench.before
