@@ -19,7 +19,7 @@ import torch
 import webdataset
 from PIL import Image
 
-from distillcache.cache.inspect import partners_of
+from distillcache.cache.inspection.lookup import partners_of
 from distillcache.cache.store import Store
 from distillcache.datasets.files import expand
 from distillcache.models.inputs import find_device
@@ -50,7 +50,7 @@ def agreement(store: Store) -> tuple[float, float, int]:
     for shard, count in enumerate(store.counts.tolist()):
         label = store.read(range(store.views), shard).label[:, :count].astype(np.int64)
         target = store.targets()[shard, :count]
-        partner = np.stack([partners_of(store, shard, sample) for sample in range(count)], axis=1)
+        partner = partners_of(store.order(), shard, range(store.views))
         others = np.where(partner < 0, target, target[partner])
         own += int((label == target).sum())
         either += int(((label == target) | (label == others)).sum())

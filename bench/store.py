@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from figures import PHOTOS, Figure, Skipped, photo_shards, report
 
-from distillcache.cache.inspect import info, info_text
+from distillcache.cache.inspection.info import info, info_text
 from distillcache.cache.manifest import Manifest, TeacherRecord
 from distillcache.cache.records import Labels, Probes, Unit
 from distillcache.cache.store import Store
@@ -51,10 +51,12 @@ def limit(what: str, value: float, theirs: str, unit: str, target: float) -> Fig
 def simulated(path: Path, *, shards: int, topk: int = 0) -> Store:
     """A full store whose labels are the sample's class in 55% of the views, the partner's in 30%, any in 15%."""
     rng = np.random.default_rng(0)
+    targets = [rng.integers(0, CLASSES, SAMPLES).tolist() for _ in range(min(8, shards))]
+    targets += targets[-1:] * (shards - len(targets))
     indexes = [
         ShardIndex(
             shard=Shard(name=f"train-{n:06d}.tar", nbytes=1, sha256="0" * 64), url=f"train-{n:06d}.tar",
-            keys=[f"n{n:06d}_{i:05d}" for i in range(SAMPLES)], targets=rng.integers(0, CLASSES, SAMPLES).tolist(),
+            keys=[f"n{n:06d}_{i:05d}" for i in range(SAMPLES)], targets=targets[n],
             offsets=list(range(0, SAMPLES * 110_000, 110_000)), nbytes=rng.integers(50_000, 200_000, SAMPLES).tolist(),
         )
         for n in range(shards)
@@ -74,12 +76,12 @@ def simulated(path: Path, *, shards: int, topk: int = 0) -> Store:
     )
     store = Store.create(path, manifest, indexes, samples_of(indexes, 0), probes)
     store.extend(VIEWS)
-    order, targets = store.order(), store.targets()
+    order, truth = store.order(), store.targets()
     for block in range(0, VIEWS, manifest.block):
         for shard in range(shards):
             views = range(block, min(block + manifest.block, VIEWS))
             if shard < 8:  # drawing labels takes longer than storing them: later shards have the eighth's
-                labels = unit_labels(rng, order, targets[shard], shard, views)
+                labels = unit_labels(rng, order, truth[shard], shard, views)
             store.write(Unit(shard=shard, block=block // manifest.block, views=views), labels)
     return store
 

@@ -19,10 +19,13 @@ class Claims:
     """
 
     def __init__(self, store: Path) -> None:
-        self._path = store.with_name(store.name + ".lock")
+        self._store, self._path = store, store.with_name(store.name + ".lock")
 
     def __enter__(self) -> "Claims":
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ValueError(f"{self._store}: expected a place to write to, found: {error.strerror}") from error
         return self
 
     def __exit__(

@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..datasets.files import base_name, size_of
 from ..datasets.recipes import Recipe
 from ..datasets.shards import Shard, Skipped
 from ..datasets.typed import require_types
@@ -101,9 +102,23 @@ class Manifest:
         digest = hashlib.sha256(json.dumps(teacher, sort_keys=True).encode()).hexdigest()
         return f"{fingerprint(self.recipe, self.seed, self.shards, self.skipped)}, teacher {digest[:8]}"
 
+    def locate(self, urls: Sequence[str]) -> list[str]:
+        """Return where each of the store's shards is, in its order; ValueError if `urls` are not those shards."""
+        found = {base_name(url): url for url in urls}
+        for shard in self.shards:
+            if shard.name not in found:
+                expected = f"expected the {len(self.shards)} that the store was made from"
+                raise ValueError(f"shards: {expected}, found no {shard.name}; name them all: --shards A --shards B")
+            if (size := size_of(found[shard.name])) != shard.nbytes:
+                expected = f"expected the {shard.nbytes} bytes that the store was made from"
+                raise ValueError(f"shard {shard.name}: {expected}, found {size}; it is another shard, or was changed")
+        if extra := sorted(set(found) - {shard.name for shard in self.shards}):
+            raise ValueError(f"shards: {extra[0]} is not in the store; name only the shards it was made from")
+        return [found[shard.name] for shard in self.shards]
+
     def require_same(self, asked: "Manifest") -> None:
         """Raise ValueError naming the first thing that `asked` wants otherwise than this store has it."""
-        ours, theirs = self._identity(), asked._identity()
+        ours, theirs = self.identity(), asked.identity()
         for name, have in ours.items():
             if have != theirs.get(name):
                 raise ValueError(
@@ -113,7 +128,8 @@ class Manifest:
         if extra := sorted(set(theirs) - set(ours)):
             raise ValueError(f"{extra[0]}: not in the store; run with the shards it has, or name another --cache")
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """Return by name what must be the same for two runs to make the same views and labels."""
         recipe = {f"recipe field {k}": v for k, v in self.recipe.to_dict().items() if k != "name"}
         teacher = {f"teacher {k}": v for k, v in dataclasses.asdict(self.teacher).items() if k != "name"}
         shards = {f"shard {s.name}": f"{s.nbytes} bytes, SHA-256 {s.sha256[:16]}" for s in self.shards}

@@ -16,7 +16,6 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from ..datasets.files import base_name, size_of
 from ..datasets.order import Order
 from ..datasets.shards import SampleError, Samples, ShardIndex
 from .chunks import Chunks
@@ -122,20 +121,10 @@ class Store:
             window=window,
         )
 
-    def samples(self, urls: Sequence[str]) -> Samples:
+    def samples(self, urls: Sequence[str] | None = None) -> Samples:
         """Return the stored samples, to be read from `urls`; ValueError if those are not the store's shards."""
-        found = {base_name(url): url for url in urls}
-        for shard in self.manifest.shards:
-            if shard.name not in found:
-                expected = f"expected the {len(self.manifest.shards)} that the store was made from"
-                raise ValueError(f"shards: {expected}, found no {shard.name}; name them all: --shards A --shards B")
-            if (size := size_of(found[shard.name])) != shard.nbytes:
-                expected = f"expected the {shard.nbytes} bytes that the store was made from"
-                raise ValueError(f"shard {shard.name}: {expected}, found {size}; it is another shard, or was changed")
-        if extra := sorted(set(found) - {shard.name for shard in self.manifest.shards}):
-            raise ValueError(f"shards: {extra[0]} is not in the store; name only the shards it was made from")
         arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}
-        return Samples(urls=[found[shard.name] for shard in self.manifest.shards], count=self.counts, **arrays)
+        return Samples(urls=[] if urls is None else self.manifest.locate(urls), count=self.counts, **arrays)
 
     def units(self) -> Iterable[Unit]:
         """Yield what is still to do, block by block, so that the first epochs are complete first."""
@@ -157,6 +146,8 @@ class Store:
 
     def write(self, unit: Unit, labels: Labels) -> None:
         """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
+        if not (self.path / "zarr.json").exists():
+            raise ValueError(f"{self.path}: expected the store that is being filled, found it removed; run again")
         first = unit.block * self.manifest.block
         for name in self.by_view:
             new = getattr(labels, name)
@@ -191,6 +182,15 @@ class Store:
         self.chunks.require_whole(self.by_view, views, range(len(self.counts)) if shard is None else [shard])
         return Labels(**{name: self._read(name, index) for name in self.by_view})
 
+    def labels(self, shard: int) -> NDArray[np.unsignedinteger[Any]]:
+        """Return the labels of a shard in all views (view, sample), `missing` where there are none yet."""
+        with zarr.config.set({"async.concurrency": 32}):
+            return cast("NDArray[np.unsignedinteger[Any]]", self._read("label", (slice(None), shard)))
+
+    def key_table(self) -> "NDArray[Any]":
+        """Return the keys of all samples (shard, sample), as NumPy's variable-width strings."""
+        return cast("NDArray[Any]", self._read("key"))
+
     def keys(self, shard: int) -> list[str]:
         """Return the keys of a shard's samples."""
         return [str(key) for key in self._read("key", shard)[: self.counts[shard]]]
@@ -203,6 +203,10 @@ class Store:
         """Return the ground truth (shard, sample)."""
         return cast(NDArray[np.int32], self._read("target"))
 
+    def raw_nbytes(self) -> dict[str, int]:
+        """Return how many bytes each array of numbers would take uncompressed."""
+        return {name: array.nbytes for name, array in sorted(self._group.arrays()) if name != "key"}
+
     def where(self, shard: int, sample: int) -> str:
         """Return how to name a sample to a user."""
         return f"shard {self.manifest.shards[shard].name}, key {self.keys(shard)[sample]}"
@@ -214,7 +218,8 @@ class Store:
             yield
         except SampleError as error:
             where = self.where(error.shard, error.sample)
-            raise ValueError(f"{where}: {error.reason}; is the shard what the store was made from?") from error
+            doubt = "" if error.reason.endswith("run again") else "; is the shard what the store was made from?"
+            raise ValueError(f"{where}: {error.reason}{doubt}") from error
 
     def probes(self) -> Probes:
         """Return the probe views and what the teacher said of them."""

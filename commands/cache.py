@@ -25,8 +25,12 @@ from .progress import bar
 @click.command("cache-teacher")
 @with_options(shards_option, cache_option(required=True), *recipe_options)
 @click.option("--teacher", required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote.")
-@click.option("--teacher-size", type=click.IntRange(16), help="Pixels at which it sees views.  [default: its own]")
-@click.option("--views", type=click.IntRange(1), help="Views to cache of each sample.  [default: 300, or the store's]")
+@click.option(
+    "--teacher-size", type=click.IntRange(16, 1024), help="Pixels at which it sees views.  [default: its own]"
+)
+@click.option(
+    "--views", type=click.IntRange(1, 1_000_000), help="Views to cache of each sample.  [default: 300, or the store's]"
+)
 @click.option("--topk", type=click.IntRange(0), help="Largest logits to keep, besides the label.  [default: 0]")
 @click.option("--seed", type=SEED, help="Seed of all augmentation.  [default: 0, or the store's]")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
@@ -50,7 +54,7 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     """
     from ..cache import create, fill
     from ..cache.claims import structure
-    from ..cache.inspect import info_text
+    from ..cache.inspection.info import info_text
     from ..cache.store import Store
     from ..datasets import pixels
     from ..datasets.files import class_names, expand
@@ -101,3 +105,5 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
             start_at=shown.start_at,
         )
     say(info_text(store))
+    if fill.remaining(store):
+        say("other processes are still at work on what is missing", err=True)

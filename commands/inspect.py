@@ -1,10 +1,11 @@
-"""`distillcache inspect`: looking into a store."""
+"""`distillcache inspect`: looking into a store, sample by sample."""
 
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,7 @@ from .options import (
     as_json_flag,
     device_and_workers,
     device_option,
+    filter_options,
     say,
     shards_option,
     store_argument,
@@ -19,6 +21,10 @@ from .options import (
     workers_option,
 )
 from .progress import bar
+from .tables import table
+
+if TYPE_CHECKING:
+    from ..cache.inspection.lookup import SampleLabels
 
 
 @click.group()
@@ -34,11 +40,47 @@ def inspect_info(cache: Path, as_json: bool) -> None:
     \b
     Example: distillcache inspect info regnety.zarr
     """
-    from ..cache.inspect import info, info_text
+    from ..cache.inspection.info import info, info_text
     from ..cache.store import Store
 
     store = Store(cache)
     say(json.dumps(info(store), indent=2) if as_json else info_text(store))
+
+
+@inspect.command("keys")
+@with_options(store_argument, *filter_options)
+@click.option(
+    "--agreement-below",
+    type=click.FloatRange(0, 1),
+    help="Only samples whose target the teacher says in a smaller share of their views; lowest first.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+@with_options(as_json_flag)
+def inspect_keys(
+    cache: Path, agreement_below: float | None, limit: int | None, as_json: bool, **filters: Sequence[str]
+) -> None:
+    """List samples: shard, key, target, and with --agreement-below how often the teacher agrees.
+
+    \b
+    Example: distillcache inspect keys regnety.zarr --class 'tabby' --agreement-below 0.2
+    """
+    from ..cache.inspection.lookup import Filter, agreement, listed
+    from ..cache.store import Store
+
+    store = Store(cache)
+    chosen, shares = Filter(**filters).select(store), None
+    if agreement_below is not None:
+        with bar("keys", len(store.counts), "shards") as shown:
+            shares = agreement(store, chosen, shown.update)
+        chosen &= shares < agreement_below
+    found = listed(store, chosen, shares, limit)
+    if as_json:
+        say(json.dumps(found, indent=2))
+    elif found:
+        header = ["shard", "key", "target", "class", *(["agreement"] if shares is not None else [])]
+        click.echo(table(header, [list(row.values()) for row in found]))
+    else:
+        say("no such samples", err=True)
 
 
 @inspect.command("label")
@@ -49,31 +91,64 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
     \b
     Example: distillcache inspect label regnety.zarr n01440764_10026
     """
-    from dataclasses import asdict
-
-    from ..cache.inspect import label, label_text
+    from ..cache.inspection.lookup import label
     from ..cache.store import Store
 
     found = label(Store(cache), key)
-    say(json.dumps(asdict(found), indent=2) if as_json else label_text(found))
+    if as_json:
+        say(json.dumps(asdict(found) | {"agreement": found.agreement}, indent=2))
+    else:
+        _print_labels(found)
+
+
+def _print_labels(found: "SampleLabels") -> None:
+    agreement = "" if found.agreement is None else f"; the teacher says that in {found.agreement:.0%} of its views"
+    rows, colors = [], []
+    for view in found.views:
+        said = f"{view.label} {view.label_name}" if view.label is not None else "not cached"
+        partner = (
+            f"{view.partner}: {view.partner_target} {view.partner_target_name}" if view.partner is not None else "-"
+        )
+        mark = {True: "=", False: "~" if view.label == view.partner_target else "!", None: ""}[view.agrees]
+        top = "  ".join(f"{name or number} {share:.2f}" for number, name, share in view.topk)
+        rows.append([view.view, view.mix, view.lam, mark, said, partner, *([top] if view.topk else [])])
+        colors.append({"=": "green", "!": "red"}.get(mark))
+    header = ["view", "mix", "lambda", "", "label", "partner"]
+    header += ["most likely"] * any(len(row) > len(header) for row in rows)
+    say(f"{found.key} in {found.shard}: target {found.target} {found.target_name}{agreement}\n")
+    click.echo(table(header, [row + ["-"] * (len(header) - len(row)) for row in rows], colors=colors))
+    say("\n= the target, ~ the partner's, ! neither")
 
 
 @inspect.command("show")
 @with_options(store_argument, click.argument("keys", nargs=-1, required=True), shards_option)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("grid.png"), show_default=True, help="A PNG file.")
-@click.option("--views", type=click.IntRange(1), default=8, show_default=True, help="Views of each sample.")
-def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: Path, views: int) -> None:
+@click.option("--views", default="8", show_default=True, help="How many views of each sample, or which: FIRST:END.")
+@click.option("--steps", is_flag=True, help="A row a view: from the original, step by step, to the mixed view.")
+@click.option("--plan", is_flag=True, help="Also print the steps in words.")
+def inspect_show(
+    cache: Path, keys: Sequence[str], shards: Sequence[str], out: Path, views: str, steps: bool, plan: bool
+) -> None:
     """Draw the samples KEYS and their views, as the teacher saw them, into one picture.
 
     \b
     Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
+             distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --views 3:4 --steps --plan
     """
-    from ..cache.inspect import show
+    from ..cache.inspection.pictures import plan_in_words, show
     from ..cache.store import Store
+    from ..datasets import atomic
     from ..datasets.files import expand
 
     store = Store(cache)
-    show(store, keys, store.samples(expand(shards)), views).save(out, "PNG")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"out: expected a name that ends in .png, found {out}")
+    samples = store.samples(expand(shards))
+    wanted = range(min(int(views), store.views)) if views.isdecimal() and int(views) else _range(views, store.views)
+    picture = show(store, keys, samples, wanted, steps=steps)
+    atomic.write(out, lambda file: picture.save(file, "PNG"))
+    for key in keys if plan else ():
+        say("\n".join([key, *(f"  {line}" for line in plan_in_words(store, key, samples, wanted))]))
     say(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")
 
 
@@ -88,7 +163,7 @@ def inspect_show(cache: Path, keys: Sequence[str], shards: Sequence[str], out: P
     help="Share of the samples, taken at random.",
 )
 @click.option("--teacher", help="Also ask the teacher again: a name as for cache-teacher.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Views rendered at once.")
 @with_options(workers_option, device_option, as_json_flag)
 def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fraction: float, **options: Any) -> None:
     """Render views again and compare them with the store: exit code 1 where they differ.
@@ -98,8 +173,6 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
     \b
     Example: distillcache inspect verify regnety.zarr --shards 'train-*.tar' --fraction 0.01
     """
-    from dataclasses import asdict
-
     from ..cache import verify as verifying
     from ..cache.store import Store
     from ..datasets.files import expand

@@ -1,6 +1,7 @@
 """What all commands share: errors as one line with an exit code, and the options that several of them take."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ class Commands(click.Group):
         """Run the command line and leave the process with its exit code. Commands find the arguments as `obj`."""
         kwargs["standalone_mode"] = False
         arguments = list(sys.argv[1:] if args is None else args)
+        before = signal.signal(signal.SIGTERM, _terminate)
         try:
             sys.exit(super().main(arguments, *more, obj=arguments, **kwargs) or 0)
         except click.UsageError as error:
@@ -33,6 +35,8 @@ class Commands(click.Group):
             _fail(error.format_message(), 2)
         except (click.Abort, KeyboardInterrupt):
             _fail("stopped; run the same command again to go on", 130)
+        except _TerminatedError:
+            _fail("stopped; run the same command again to go on", 128 + signal.SIGTERM)
         except (ValueError, OSError) as error:
             if os.environ.get("DISTILLCACHE_TRACEBACK"):
                 raise
@@ -45,12 +49,26 @@ class Commands(click.Group):
             if not hasattr(error, "exit_code"):
                 raise
             _fail(str(error), error.exit_code)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, as KeyboardInterrupt is SIGINT."""
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    raise _TerminatedError
 
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a text in which keys or class names may stand: what could move a terminal's cursor is escaped."""
-    shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    click.echo("".join(shown), err=err)
+    click.echo(printable(text), err=err)
+
+
+def printable(text: str) -> str:
+    """Return a text with what does not print, but for the ends of lines, escaped."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _describe(error: Exception) -> str:
@@ -71,7 +89,7 @@ shards_option = click.option(
 val_shards_option = click.option("--val-shards", multiple=True, help="Held-out shards, to measure top-1 on.")
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1024),
     help="Processes that render views.  [default: one for each core; without a GPU 0: threads of this process]",
 )
 device_option = click.option(
@@ -86,6 +104,11 @@ recipe_options = (
 model_kwargs_options = (
     click.option("--model-kwargs", multiple=True, metavar="KEY=VALUE ...", help="Arguments of the model: depth=6 ..."),
     click.argument("more_model_kwargs", nargs=-1, metavar=""),
+)
+filter_options = (
+    click.option("--key", "keys", multiple=True, help="A key, or a pattern such as 'n0144*'."),
+    click.option("--class", "classes", multiple=True, help="A class's number, or a part of its name."),
+    click.option("--shard", "shards", multiple=True, help="A shard's name, or a pattern of names."),
 )
 store_argument = click.argument("cache", type=click.Path(path_type=Path))
 

@@ -4,6 +4,8 @@ import functools
 import hashlib
 import io
 import itertools
+import math
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any, cast
@@ -15,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from .watch import Watch
 
 _WATCH = Watch()
+_MOST = 1_000_000  # shards that braces may name
 
 
 def expand(spec: str | Sequence[str]) -> list[str]:
@@ -24,9 +27,9 @@ def expand(spec: str | Sequence[str]) -> list[str]:
     """
     urls: set[str] = set()
     for text in [spec] if isinstance(spec, str) else spec:
-        if text.startswith("pipe:") or "\n" in text:
+        if not text or text.startswith("pipe:") or "\n" in text:
             raise ValueError(f"shards: expected paths, globs, braces or URLs, found {text!r}; commands are never run")
-        for pattern in braceexpand.braceexpand(text):
+        for pattern in _expand_braces(text):
             fs, path = _locate(pattern)
             found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
             if not found:
@@ -37,6 +40,16 @@ def expand(spec: str | Sequence[str]) -> list[str]:
         if base_name(one) == base_name(other):
             raise ValueError(f"shards: expected different file names, found {one} and {other}; rename one of them")
     return ordered
+
+
+def _expand_braces(text: str) -> list[str]:
+    ranges = re.findall(r"\{(-?\d+)\.\.(-?\d+)", text)
+    if math.prod(abs(int(first) - int(last)) + 1 for first, last in ranges) > _MOST:
+        raise ValueError(f"shards: expected at most {_MOST:,} shards, found braces for more: {text!r}")
+    try:
+        return list(braceexpand.braceexpand(text))
+    except ValueError as error:
+        raise ValueError(f"shards: expected braces such as {{000..127}}, found {text!r}: {error}") from error
 
 
 @functools.lru_cache(maxsize=4096)

@@ -28,6 +28,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 2**27
 """The largest image that is decoded, 134 megapixels: a few bytes can claim to be more than memory holds."""
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is looked at instead
 
 
@@ -50,36 +51,49 @@ def decode(data: bytes) -> UInt8Image:
                 return cast(UInt8Image, simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False))
         except ValueError:
             pass
-    if (claimed := _claimed_pixels(data)) > MAX_PIXELS:
+    frames, claimed = _claims(data)
+    if claimed > MAX_PIXELS:
         raise ValueError(
             f"expected an image of at most {MAX_PIXELS:,} pixels, found one that claims {claimed:,} or more"
         )
+    if frames > 1:
+        raise ValueError(f"expected one image, found an animation of {frames}")
+    if data.startswith(_PNG) and data[24:25] == b"\x10":
+        raise ValueError("expected 8 bits a channel, found 16")
     try:
-        encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        image: torch.Tensor = torchvision.io.decode_image(encoded, mode=torchvision.io.ImageReadMode.RGB)
-    except (RuntimeError, ValueError) as error:
+        return _decode_png(data) if data.startswith(_PNG) else _decode(data)
+    except (RuntimeError, ValueError, OSError, SyntaxError) as error:
         reason = str(error).partition("\n")[0].rpartition(", ")[2]  # without torchvision's function and source line
         if "Unsupported image file" in str(error):
             reason = "another kind of file"
         raise ValueError(
             f"expected a JPEG, PNG or WebP image, found {len(data)} bytes that do not decode: {reason}"
         ) from error
-    if image.dtype != torch.uint8:
-        raise ValueError(f"expected 8 bits a channel, found {str(image.dtype).removeprefix('torch.uint')}")
-    if image.ndim != 3:
-        raise ValueError(f"expected one image, found an animation of {len(image)}")
+
+
+def _decode(data: bytes) -> UInt8Image:
+    if not data.startswith((b"\xff\xd8", b"RIFF")):
+        raise ValueError("another kind of file")
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    image: torch.Tensor = torchvision.io.decode_image(encoded, mode=torchvision.io.ImageReadMode.RGB)
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
-def _claimed_pixels(data: bytes) -> int:
-    """Return how many pixels an image's header claims; 0 where it can't be read, of which the decoder will complain."""
+def _decode_png(data: bytes) -> UInt8Image:
+    """Decode by Pillow: at a damaged PNG torchvision ends the process."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def _claims(data: bytes) -> tuple[int, int]:
+    """Return how many frames and pixels a header claims; 0 where it can't be read, of which the decoder complains."""
     try:
-        width, height = Image.open(io.BytesIO(data)).size
+        image = Image.open(io.BytesIO(data))
+        return getattr(image, "n_frames", 1), image.width * image.height
     except Image.DecompressionBombError:
-        return MAX_PIXELS + 1
+        return 1, MAX_PIXELS + 1
     except (OSError, SyntaxError, ValueError):
-        return 0
-    return width * height
+        return 0, 0
 
 
 def render(plan: ViewPlan, image: UInt8Image) -> UInt8Image:

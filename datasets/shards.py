@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from .order import sample_seeds
 
 MAX_BYTES = 2**28
 """The largest member that is read, 256 MiB."""
+_CLASS_BYTES = 64
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
@@ -164,8 +165,9 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
                 group[kind] = (member.offset_data, member.size)
                 previous = key
                 if kind == "cls":
-                    classes[key] = (tar.extractfile(member) or io.BytesIO()).read(64)
-    except (tarfile.TarError, EOFError) as error:
+                    classes[key] = (tar.extractfile(member) or io.BytesIO()).read(_CLASS_BYTES + 1)
+            _require_end(file, tar.offset)
+    except (tarfile.TarError, EOFError, OverflowError) as error:
         raise ValueError(
             f"{name}: expected an uncompressed tar file, found one that can't be read: {error}; pack it again"
         ) from error
@@ -185,6 +187,19 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
     )
 
 
+def _require_end(file: IO[bytes], end: int) -> None:
+    """Raise ReadError unless from `end` on there are nothing but zeros, and some: tarfile stops at anything else."""
+    file.seek(end)
+    length = 0
+    while block := file.read(1 << 20):
+        if block.strip(b"\0"):
+            at = end + length + len(block) - len(block.lstrip(b"\0"))
+            raise tarfile.ReadError(f"no end of the archive, but a damaged header or another archive at byte {at}")
+        length += len(block)
+    if length < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"it ends at byte {end + length}, without an end of the archive")
+
+
 def _require_usable(member: tarfile.TarInfo, where: str) -> None:
     """Raise ValueError for a member that can't be read by its place and size, or is not named in UTF-8."""
     try:
@@ -193,7 +208,7 @@ def _require_usable(member: tarfile.TarInfo, where: str) -> None:
         raise ValueError(f"{where}: expected a name in UTF-8, found {os.fsencode(member.name)!r}; rename it") from error
     if member.issparse():
         raise ValueError(f"{where}: expected a plain member, found a sparse one; pack the shard without --sparse")
-    if member.size > MAX_BYTES:
+    if not 0 <= member.size <= MAX_BYTES:
         raise ValueError(f"{where}: expected at most {MAX_BYTES:,} bytes, found {member.size:,}; leave it out")
 
 
@@ -226,7 +241,7 @@ def _split(name: str) -> tuple[str, str]:
 
 def _target(name: str, key: str, text: bytes) -> int:
     digits = text.strip()
-    target = int(digits) if digits.isdigit() else -1
+    target = int(digits) if digits.isdigit() and len(text) <= _CLASS_BYTES else -1
     if not 0 <= target < 2**31:
         raise ValueError(f"{name}, key {key}: expected a class number from 0 in its .cls, found {text[:20]!r}")
     return target

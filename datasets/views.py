@@ -84,7 +84,8 @@ class Renderer:
         try:
             return pixels.decode(self.samples.read(shard, sample))
         except (ValueError, OSError) as error:
-            raise SampleError(shard, sample, base_name(self.samples.urls[shard]), str(error)) from error
+            gone = f"{error.filename}: {error.strerror}; mend that and run again" if isinstance(error, OSError) else ""
+            raise SampleError(shard, sample, base_name(self.samples.urls[shard]), gone or str(error)) from error
 
 
 def _empty(n: int, size: int) -> torch.Tensor:
@@ -117,13 +118,22 @@ def load(
     way where the model needs the same cores, as it then never waits for one that renders. Raises SampleError, and
     RuntimeError if a worker was killed.
     """
+    ours: list[Exception] = []  # errors of `batches` itself, which the loader asks for them
+
+    def asked() -> Iterator[Rows]:
+        try:
+            yield from batches
+        except Exception as error:
+            ours.append(error)
+            raise
+
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads)  # starts no thread before it has work
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user's number stands
         loader = DataLoader(
             _Batches(renderer if workers else functools.partial(renderer, pool=pool, parts=threads)),
-            sampler=cast("Iterable[int]", batches),
+            sampler=cast("Iterable[int]", asked()),
             batch_size=None,
             num_workers=workers,
             pin_memory=pin_memory,
@@ -137,7 +147,7 @@ def load(
                 raise item
             yield item
     except (OSError, EOFError) as error:
-        if not workers:
+        if not workers or error in ours:
             raise
         # torch itself says so, in these words and wherever the main process is, if it is the first to notice.
         raise RuntimeError(f"DataLoader worker died: {str(error) or type(error).__name__}") from error
@@ -148,7 +158,8 @@ def _as_it_is(item: object) -> object:
 
 
 def _start_worker(_: int) -> None:
-    """One thread for each worker; Ctrl-C is the main process's to handle."""
+    """One thread for each worker; signals that a whole group of processes gets are the main process's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, _: signal.signal(signum, signal.SIG_DFL))  # a second one ends it
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

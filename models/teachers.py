@@ -56,10 +56,10 @@ def load_teacher(name: str, *, device: torch.device, amp: bool, size: int | None
     It sees views at `size` pixels, or at the size it was made for. Raises ValueError if there is no such model, its
     weights can't be had, or it takes one size only and that is another.
     """
-    source = f"local-dir:{name}" if Path(name).is_dir() else name
-    if ":" not in source and not timm.is_model(source):
+    source = f"local-dir:{name}" if name and Path(name).is_dir() else name
+    if not name or (":" not in source and not timm.is_model(source)):
         expected = "a timm name, such as timm.list_pretrained('regnety*') gives, or a folder that train-teacher wrote"
-        raise ValueError(f"teacher {name}: expected {expected}, found neither")
+        raise ValueError(f"teacher {name or repr(name)}: expected {expected}, found neither")
     try:
         model = timm.create_model(source, pretrained=True).eval().requires_grad_(False)
     except Exception as error:  # timm and the hub raise whatever a name, a file or the network makes them

@@ -63,11 +63,20 @@ class Bench:
         path.unlink() if path.is_file() else shutil.rmtree(path)
         return self
 
-    def flip(self, name: str) -> "Bench":
-        """Flip a bit in the middle of a file."""
-        data = bytearray((self.folder / name).read_bytes())
-        data[len(data) // 2] ^= 4
-        return self.file(name, bytes(data))
+    def flip(self, name: str, member: str = "") -> "Bench":
+        """Flip a bit in the middle of a file, or in a tar member's header."""
+        data = (self.folder / name).read_bytes()
+        at = self.offset(member) + 100 if member else len(data) // 2
+        return self.file(name, damaged(data, at))
+
+    def until(self, member: str) -> bytes:
+        """Return a good shard's bytes up to a member."""
+        return self.whole[: self.offset(member)]
+
+    def offset(self, member: str) -> int:
+        """Return where a member's header begins in the good shard."""
+        with tarfile.open(self.folder / "train-0.tar") as tar:
+            return tar.getmember(member).offset
 
     def cache(self, *more: object, shards: object = None, store: Path | None = None) -> Result:
         """Run stage 1: with our own shard into a new store, or on a store that is there."""
@@ -129,6 +138,12 @@ def encoded(image: Image.Image, kind: str, **more: object) -> bytes:
     return buffer.getvalue()
 
 
+def damaged(data: bytes, at: int | None = None) -> bytes:
+    broken = bytearray(data)
+    broken[len(data) // 2 if at is None else at] ^= 4
+    return bytes(broken)
+
+
 def rename(shard: Path, old: bytes, new: bytes) -> None:
     """Rename members; their headers' checksums are made right again."""
     data = bytearray(shard.read_bytes())
@@ -141,6 +156,24 @@ def rename(shard: Path, old: bytes, new: bytes) -> None:
 
 
 FAULTS: dict[str, Callable[[Bench], Result]] = {
+    "a tar that ends between two members": lambda bench: bench.file(
+        "a.tar", bench.whole[: bench.offset("photo003.jpg")]
+    ).cache(),
+    "a damaged header in a tar": lambda bench: bench.file("a.tar", bench.whole).flip("a.tar", "photo003.jpg").cache(),
+    "two tars in one file": lambda bench: bench.file("a.tar", 2 * bench.whole).cache(),
+    "a class of more than 64 bytes": lambda bench: bench.tar(
+        {"x.jpg": bench.photos[0], "x.cls": b"1" + b" " * 64}
+    ).cache(),
+    "a damaged PNG": lambda bench: bench.image(
+        damaged(encoded(Image.open(io.BytesIO(bench.photos[0])), "PNG")), "x.png"
+    ),
+    "a GIF": lambda bench: bench.image(encoded(Image.new("RGB", (40, 40)), "GIF")),
+    "braces that do not close": lambda bench: bench.cache(shards="sm/{s-0"),
+    "braces for more than a million shards": lambda bench: bench.cache(shards="sm/{1..99999999999}.tar"),
+    "a teacher without a name": lambda bench: bench.cache("--teacher", "", store=bench.store),
+    "a place where nothing can be written": lambda bench: bench.tar({"x.jpg": bench.photos[0], "x.cls": b"1"}).cache(
+        "--cache", "/proc/c.zarr"
+    ),
     "a tar that ends too early": lambda bench: bench.file("a.tar", bench.whole[:100_000]).cache(),
     "an empty file": lambda bench: bench.file("a.tar", b"").cache(),
     "a file that is no tar": lambda bench: bench.file("a.tar", bench.photos[0]).cache(),
@@ -271,6 +304,16 @@ def fault(name: str) -> Callable[[Callable[[Bench], Result]], Callable[[Bench], 
     return note
 
 
+@fault("a size below zero")
+def _(bench: Bench) -> Result:
+    bench.tar({"x.jpg": bench.photos[0], "x.cls": b"1"})
+    data = bytearray(bench.shard.read_bytes())
+    data[124:136] = b"\xff" * 12  # base 256
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    return bench.file("a.tar", bytes(data)).cache()
+
+
 @fault("a folder instead of a tar")
 def _(bench: Bench) -> Result:
     bench.shard.mkdir()
@@ -318,7 +361,7 @@ def _(bench: Bench) -> Result:
 @fault("an animation")
 def _(bench: Bench) -> Result:
     frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
-    return bench.image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    return bench.image(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
 
 
 @fault("another program's Zarr")

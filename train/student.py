@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from ..cache.inspect import info
+from ..cache.inspection.info import info
 from ..cache.store import Store
 from ..cache.verify import drift
 from ..datasets.shards import Samples

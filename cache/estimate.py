@@ -1,0 +1,121 @@
+"""Estimating stage 1: a short measured run of it, before anyone spends days."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..datasets.files import size_of
+from ..datasets.shards import Samples, ShardIndex
+from .create import Request, Teacher, create
+from .fill import fill
+from .store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What stage 1 will take, and what that was measured on."""
+
+    shards: int
+    samples: int
+    """Of the first shard, times the bytes of all over its own."""
+    views: int
+    seconds: float
+    """For one process on a device like this."""
+    nbytes: int
+    """Of the whole store."""
+    views_per_second: float
+    bytes_per_view: float
+    measured_views: int
+    measured_seconds: float
+
+
+class _Timed:
+    """A teacher that notes when it was asked; what is asked first warms up and does not count."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+        self.views, self.began, self.ended = 0, 0.0, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._teacher, name)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the teacher's logits, once they are there."""
+        said = self._teacher.logits(images).cpu()
+        self.ended = time.perf_counter()
+        if self.began:
+            self.views += len(images)
+        else:
+            self.began = self.ended
+        return said
+
+
+def estimate(
+    index: ShardIndex,
+    urls: Sequence[str],
+    request: Request,
+    teacher: Teacher,
+    *,
+    batch_size: int,
+    workers: int,
+    seconds: float,
+) -> Estimate:
+    """Run stage 1 on samples of one shard for about `seconds` in a temporary place, and scale it to all of `urls`.
+
+    Raises ValueError as stage 1 would.
+    """
+    nbytes = sum(size_of(url) for url in urls)
+    samples = round(len(index.keys) * nbytes / index.shard.nbytes)
+    with tempfile.TemporaryDirectory(prefix="distillcache-") as folder:
+        timed, few = _run(Path(folder) / "few.zarr", index, 2 * batch_size, request, teacher, batch_size, workers)
+        block = few.manifest.block
+        rate = timed.views / (timed.ended - timed.began)
+        timed, store = _run(
+            Path(folder) / "more.zarr", index, int(rate * seconds), request, teacher, batch_size, workers, views=block
+        )
+        rate = timed.views / (timed.ended - timed.began)
+        by_view = sum(store.chunks.nbytes()[name] for name in store.by_view)
+        by_sample = sum(store.chunks.nbytes()[name] for name in ("key", "seed", "target", "offset", "nbytes"))
+        count = int(store.counts.sum())
+    total = samples * request.views
+    return Estimate(
+        shards=len(urls),
+        samples=samples,
+        views=request.views,
+        seconds=total / rate,
+        nbytes=round(total * by_view / (count * block) + samples * by_sample / count),
+        views_per_second=rate,
+        bytes_per_view=by_view / (count * block),
+        measured_views=timed.views,
+        measured_seconds=timed.ended - timed.began,
+    )
+
+
+def _run(
+    path: Path,
+    index: ShardIndex,
+    views_in_all: int,
+    request: Request,
+    teacher: Teacher,
+    batch_size: int,
+    workers: int,
+    views: int | None = None,
+) -> tuple[_Timed, Store]:
+    """Cache `views` (a cycle) of as many samples of `index` as make `views_in_all`, at least two batches of them."""
+    views = views or request.recipe.repeats
+    wanted = max(views_in_all, 2 * batch_size + 1)
+    count = min(len(index.keys), -(-wanted // views))
+    columns: dict[str, Any] = {name: getattr(index, name)[:count] for name in ("keys", "targets", "offsets", "nbytes")}
+    few = replace(index, **columns)
+    timed = _Timed(teacher)
+    store = create(path, request, [few], timed)
+    samples: Samples = store.samples([index.url])
+    timed.began = 0.0  # the probes were asked first
+    timed.views = 0
+    fill(store, samples, timed, views=views, batch_size=batch_size, workers=workers)
+    return timed, store

@@ -1,0 +1,95 @@
+"""Statistics of a store as charts, in one picture."""
+
+from pathlib import Path
+from typing import Any
+
+from ...datasets import atomic
+from .stats import Stats
+
+_CONFUSIONS = 12
+
+
+def plot(found: Stats, out: Path, title: str) -> None:
+    """Draw `found` into the PNG file `out`; ValueError if matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("plot: matplotlib is not installed; run: pip install 'distillcache[plots]'") from error
+    figure = Figure(figsize=(15, 9), layout="constrained")
+    figure.suptitle(_plain(title))
+    axes: Any = figure.subplots(2, 3)
+    _by_view(axes[0, 0], found)
+    _by_lambda(axes[0, 1], found)
+    _by_class(axes[0, 2], found)
+    _histogram(axes[1, 0], found)
+    _entropy(axes[1, 1], found)
+    _confusions(axes[1, 2], found)
+    for one in axes.flat:
+        one.spines[["top", "right"]].set_visible(False)
+    atomic.write(out, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def _by_view(axes: Any, found: Stats) -> None:
+    shares = [float("nan") if share is None else 100 * share for share in found.by_view]
+    axes.plot(range(len(shares)), shares, marker="." if len(shares) < 50 else None)
+    axes.axhline(100 * found.agreement, color="gray", linewidth=1, linestyle=":")
+    axes.set(title="Agreement with the target, by view", xlabel="view", ylabel="% of the samples", ylim=(0, 100))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _by_lambda(axes: Any, found: Stats) -> None:
+    for kind, color in (("mixup", "C0"), ("cutmix", "C1")):
+        groups = [(group.name.removeprefix(f"{kind} ").split(" to "), group) for group in found.by_lambda]
+        drawn = [(sum(map(float, ends)) / 2, g) for ends, g in groups if g.name.startswith(kind)]
+        if drawn:
+            at = [x for x, _ in drawn]
+            axes.plot(at, [100 * g.agreement for _, g in drawn], color=color, marker=".", label=f"{kind}: the target")
+            axes.plot(
+                at, [100 * g.partner for _, g in drawn], color=color, marker=".", ls="--", label=f"{kind}: partner's"
+            )
+    axes.set(
+        title="What it says, by lambda", xlabel="lambda: share of the own view", ylabel="% of the views", xlim=(0, 1)
+    )
+    axes.set_ylim(0, 100)
+    if axes.has_data():
+        axes.legend(fontsize="small")
+    else:
+        axes.text(0.5, 50, "no view is mixed", ha="center")
+
+
+def _by_class(axes: Any, found: Stats) -> None:
+    shares = sorted(100 * c.agreement for c in found.by_class if c.agreement is not None)
+    axes.bar(range(len(shares)), shares, width=1.0)
+    axes.set(title="Agreement by class, lowest first", xlabel="class, by rank", ylabel="% of its views", ylim=(0, 100))
+
+
+def _histogram(axes: Any, found: Stats) -> None:
+    views = [(c.views, c.labels) for c in found.by_class if c.views or c.labels]
+    axes.scatter([v for v, _ in views], [said for _, said in views], s=12, alpha=0.6)
+    most = max(max(pair) for pair in views) * 1.05
+    axes.plot([0, most], [0, most], color="gray", linewidth=1, linestyle=":")
+    axes.set(title="Labels against targets, a dot a class", xlabel="views of the class", ylabel="views given the class")
+    axes.set(xlim=(0, most), ylim=(0, most))
+
+
+def _entropy(axes: Any, found: Stats) -> None:
+    axes.bar([(i + 0.5) / 10 for i in range(10)], found.entropy_histogram, width=0.095)
+    axes.set(title=f"Doubt: entropy of a sample's labels, mean {found.entropy:.2f} bits", ylabel="samples")
+    axes.set_xlabel("0: always the same; 1: another label in each view")
+
+
+def _confusions(axes: Any, found: Stats) -> None:
+    most = found.confusions[:_CONFUSIONS][::-1]
+    names = [f"{_short(c.target_name, c.target)} → {_short(c.label_name, c.label)}" for c in most]
+    axes.barh(range(len(most)), [c.views for c in most], tick_label=names)
+    axes.tick_params(axis="y", labelsize="small")
+    axes.set(title="Target → label, where no mix explains it", xlabel="views")
+
+
+def _short(name: str, number: int) -> str:
+    return _plain(name if len(name) <= 22 else name[:21] + "…") or str(number)
+
+
+def _plain(text: str) -> str:
+    """Return a text that matplotlib draws as it is: no mathematics between dollars, nothing that does not print."""
+    return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")

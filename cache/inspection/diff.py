@@ -1,0 +1,116 @@
+"""Two stores of the same views: where do their teachers disagree?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..store import Store
+from .lookup import class_name
+from .stats import Confusions
+
+_LISTED = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disagreement:
+    """One sample, and in how many of the compared views the two teachers say different things."""
+
+    shard: str
+    key: str
+    target: int
+    target_name: str
+    views: int
+    differing: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """What one teacher says where the other says something else."""
+
+    first: int
+    first_name: str
+    second: int
+    second_name: str
+    views: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Diff:
+    """What two teachers said of the same views."""
+
+    views: int = 0
+    """Views with a label in both stores."""
+    differing: int = 0
+    first_agreement: float = 0.0
+    """Share of those views in which the first teacher says the target."""
+    second_agreement: float = 0.0
+    pairs: list[Pair] = field(default_factory=list)
+    """The most frequent disagreements."""
+    samples: list[Disagreement] = field(default_factory=list)
+    """The samples with the most."""
+
+
+def diff(first: Store, second: Store, report: Callable[[int], None] = lambda shards: None) -> Diff:
+    """Compare two stores shard by shard; ValueError if their views are not the same, or none is in both."""
+    require_same_views(first, second)
+    targets, classes = first.targets(), max(store.manifest.teacher.classes for store in (first, second))
+    found, confused = Diff(), Confusions(classes)
+    worst: list[tuple[int, int, int, int]] = []  # minus how often they differ, shard, sample, views
+    agreeing = np.zeros(2, np.int64)
+    views = min(first.views, second.views)
+    for shard, count in enumerate(first.counts.tolist()):
+        one, other = (store.labels(shard)[:views, :count].astype(np.int64) for store in (first, second))
+        rows = np.flatnonzero((one[:, 0] != first.missing) & (other[:, 0] != second.missing))
+        one, other, truth = one[rows], other[rows], targets[shard, :count]
+        differs = one != other
+        found.views += one.size
+        found.differing += int(differs.sum())
+        agreeing += (int((one == truth).sum()), int((other == truth).sum()))
+        confused.add(one[differs], other[differs])
+        times = differs.sum(axis=0)
+        top = [i for i in np.argsort(-times, kind="stable")[:_LISTED].tolist() if times[i]]
+        worst = sorted([*worst, *((-int(times[i]), shard, i, len(rows)) for i in top)])[:_LISTED]
+        report(1)
+    if not found.views:
+        raise ValueError("diff: expected labels of the same views in both stores, found none; fill one first")
+    found.first_agreement, found.second_agreement = (agreeing / found.views).tolist()
+    found.pairs = [
+        Pair(first=a, first_name=class_name(first, a), second=b, second_name=class_name(second, b), views=n)
+        for a, b, n in confused.most(_LISTED)
+    ]
+    keys = first.key_table()
+    for minus_times, shard, sample, of in worst:
+        target = int(targets[shard, sample])
+        found.samples.append(
+            Disagreement(
+                shard=first.manifest.shards[shard].name,
+                key=str(keys[shard, sample]),
+                target=target,
+                target_name=class_name(first, target),
+                views=of,
+                differing=-minus_times,
+            )
+        )
+    return found
+
+
+def require_same_views(first: Store, second: Store) -> None:
+    """Raise ValueError naming the first thing because of which view v of a sample is not the same in both stores."""
+    one, other = (
+        {
+            **{f"recipe field {k}": v for k, v in store.manifest.recipe.to_dict().items() if k != "name"},
+            "seed": store.manifest.seed,
+            "shards": [(shard.name, shard.sha256[:16]) for shard in store.manifest.shards],
+            "skipped samples": [(sample.shard, sample.key) for sample in store.manifest.skipped],
+        }
+        for store in (first, second)
+    )
+    for name, ours in one.items():
+        if ours != (theirs := other[name]):
+            if isinstance(ours, list):
+                ours, theirs = [x for x in ours if x not in theirs][:1], [x for x in theirs if x not in ours][:1]
+            raise ValueError(
+                f"{name}: expected two stores of the same views, found {ours} in {first.path} and {theirs} in "
+                f"{second.path}; compare stores that were made alike"
+            )

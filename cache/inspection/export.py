@@ -1,0 +1,138 @@
+"""Labels as tables for other programs: Parquet, CSV and NumPy's npz, shard by shard."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...datasets import atomic
+from ...datasets.order import ALONE
+from ...datasets.plans import plan_mix
+from ..store import Store
+from .lookup import Filter, partners_of
+
+FORMATS = (".parquet", ".csv", ".npz")
+Table = dict[str, Any]
+
+
+def export(
+    store: Store, out: Path, wanted: Filter, *, mixes: bool = False, report: Callable[[int], None] = lambda shards: None
+) -> int:
+    """Write a row for each cached view of the samples `wanted`, and return how many; the suffix of `out` says how.
+
+    Columns: shard, key, target, target_name, view, label, label_name, agrees, partner, check; with `mixes` also mix and
+    lambda, which are drawn again; of a store with top-k also topk_class and topk_probability, lists (in CSV separated
+    by spaces). npz holds the same columns as arrays. Parquet and CSV are written in memory for one shard. Raises
+    ValueError for another suffix, or if there is nothing to write.
+    """
+    if out.suffix not in FORMATS:
+        raise ValueError(f"out: expected a name that ends in {', '.join(FORMATS)}, found {out}")
+    write: Callable[[Iterator[Table], IO[bytes]], None]
+    write = {".csv": _write_csv, ".npz": _write_npz}.get(out.suffix) or _parquet_writer()
+    chosen = wanted.select(store)
+    if not chosen.any():
+        raise ValueError("export: no sample is chosen; widen the filters")
+    rows = 0
+
+    def tables() -> Iterator[Table]:
+        nonlocal rows
+        for shard in range(len(store.counts)):
+            table = _table(store, shard, np.flatnonzero(chosen[shard]), mixes)
+            if n := len(table["view"]):
+                yield table
+            rows += n
+            report(1)
+        if not rows:
+            raise ValueError(f"{store.path}: expected labels, found none yet; run cache-teacher first")
+
+    atomic.write(out, lambda file: write(tables(), file))
+    return rows
+
+
+def _table(store: Store, shard: int, samples: NDArray[np.int64], mixes: bool) -> Table:
+    """Return the columns of a shard's chosen samples, sample by sample."""
+    cached = store.read(range(store.views), shard)
+    views = np.flatnonzero(cached.label[:, 0] != store.missing)
+    target = store.targets()[shard].astype(np.int32)
+    keys = np.array([*store.keys(shard), ""], dtype=object)  # the last is ALONE's
+    partner = partners_of(store.order(), shard, range(store.views))[np.ix_(views, samples)].T
+    at = np.ix_(views, samples)
+    label = cached.label[at].T.astype(np.int32)
+    names = np.array([*store.manifest.class_names] or [""], dtype=object)
+    named = (lambda numbers: names[numbers]) if len(names) > 1 else lambda numbers: np.full(numbers.shape, "", object)
+    n = len(views)
+    table: Table = {
+        "shard": np.full(label.size, store.manifest.shards[shard].name, object),
+        "key": np.repeat(keys[samples], n),
+        "target": np.repeat(target[samples], n),
+        "target_name": np.repeat(named(target[samples]), n),
+        "view": np.tile(views.astype(np.int32), len(samples)),
+        "label": label.ravel(),
+        "label_name": named(label.ravel()),
+        "agrees": (label == target[samples][:, None]).ravel(),
+        "partner": keys[np.where(partner == ALONE, len(keys) - 1, partner)].ravel(),
+        "check": cached.check[at].T.ravel(),
+    }
+    if mixes:
+        seeds, recipe = store.seeds(shard), store.manifest.recipe
+        drawn = [
+            plan_mix(recipe, int(seeds[s]), int(seeds[p]), int(v)) if p != ALONE else None
+            for s, row in zip(samples, partner, strict=True)
+            for v, p in zip(views, row, strict=True)
+        ]
+        table["mix"] = np.array([mix.kind if mix else "none" for mix in drawn], object)
+        table["lambda"] = np.array([mix.lam if mix else 1.0 for mix in drawn])
+    if cached.topk_index is not None and cached.topk_logit is not None:
+        k = cached.topk_index.shape[-1]
+        table["topk_class"] = cached.topk_index[at].transpose(1, 0, 2).reshape(-1, k).astype(np.int32)
+        table["topk_probability"] = np.exp(cached.topk_logit[at].astype(np.float32)).transpose(1, 0, 2).reshape(-1, k)
+    return table
+
+
+def _parquet_writer() -> Callable[[Iterator[Table], IO[bytes]], None]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ValueError("out: pyarrow is not installed; run: pip install 'distillcache[parquet]'") from error
+
+    def column(values: Any) -> Any:
+        if values.ndim == 2:
+            return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+        return pa.array(values, pa.string()) if values.dtype == object else pa.array(values)
+
+    def write(tables: Iterator[Table], file: IO[bytes]) -> None:
+        writer = None
+        for table in tables:
+            arrow = pa.table({name: column(values) for name, values in table.items()})
+            writer = writer or pq.ParquetWriter(file, arrow.schema, compression="zstd")
+            writer.write_table(arrow)
+        if writer:
+            writer.close()
+
+    return write
+
+
+def _write_csv(tables: Iterator[Table], file: IO[bytes]) -> None:
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    for number, table in enumerate(tables):
+        if not number:
+            writer.writerow(table)
+        columns = [
+            [" ".join(f"{v:.6g}" for v in row) for row in values] if values.ndim == 2 else values.tolist()
+            for values in table.values()
+        ]
+        writer.writerows(zip(*columns, strict=True))
+    text.flush()
+    text.detach()
+
+
+def _write_npz(tables: Iterator[Table], file: IO[bytes]) -> None:
+    parts = list(tables)
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    np.savez_compressed(file, **{k: v.astype(str) if v.dtype == object else v for k, v in whole.items()})  # type: ignore[arg-type]

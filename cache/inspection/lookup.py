@@ -1,0 +1,226 @@
+"""Finding samples by key, pattern, class or shard, and what the store holds of one."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...datasets.order import ALONE, Order
+from ...datasets.plans import plan_mix
+from ..store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewLabel:
+    """What the store holds of one view of one sample, and how the view was mixed."""
+
+    view: int
+    label: int | None
+    label_name: str
+    agrees: bool | None
+    check: int
+    partner: str | None
+    partner_target: int | None
+    partner_target_name: str
+    mix: str
+    lam: float
+    topk: list[tuple[int, str, float]]
+    """Class, its name and its probability, of the k largest, where stored."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleLabels:
+    """One sample with all its views."""
+
+    shard: str
+    key: str
+    target: int
+    target_name: str
+    seed: int
+    views: list[ViewLabel]
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the cached views in which the teacher says the target."""
+        said = [view.agrees for view in self.views if view.agrees is not None]
+        return sum(said) / len(said) if said else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filter:
+    """Which samples are meant; an empty filter means all."""
+
+    keys: Sequence[str] = ()
+    """Keys, or shell patterns of them (`n0144*`)."""
+    classes: Sequence[str] = ()
+    """Numbers, or parts of class names."""
+    shards: Sequence[str] = ()
+    """Names of shards, or shell patterns of them."""
+
+    def select(self, store: Store) -> NDArray[np.bool_]:
+        """Return which samples (shard, sample) are meant; ValueError for a pattern that nothing matches."""
+        keys, targets = store.key_table(), store.targets()
+        chosen = np.arange(keys.shape[1]) < store.counts[:, None]
+        if self.shards:
+            names = np.array([shard.name for shard in store.manifest.shards], dtype=object)
+            chosen &= _any(names, self.shards, "shard")[:, None]
+        if self.classes:
+            chosen &= np.isin(targets, [number for text in self.classes for number in classes_named(store, text)])
+        if self.keys:
+            flat = np.flatnonzero(chosen)
+            chosen.ravel()[flat] = _any(keys.ravel()[flat].astype(object), self.keys, "key")
+        return chosen
+
+
+def listed(
+    store: Store, chosen: NDArray[np.bool_], agreement: NDArray[np.float64] | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Return a row for each chosen sample, in the store's order; with its `agreement` (shard, sample), lowest first."""
+    keys, targets = store.key_table(), store.targets()
+    shards, samples = np.nonzero(chosen)
+    if agreement is not None:
+        order = np.argsort(agreement[shards, samples], kind="stable")
+        shards, samples = shards[order], samples[order]
+    shards, samples = shards[:limit], samples[:limit]
+    names, classes = [shard.name for shard in store.manifest.shards], store.manifest.class_names or ("",)
+    columns: dict[str, list[Any]] = {
+        "shard": [names[shard] for shard in shards.tolist()],
+        "key": keys[shards, samples].tolist(),
+        "target": (numbers := targets[shards, samples].tolist()),
+        "target_name": [classes[n] if n < len(classes) else "" for n in numbers],
+    }
+    if agreement is not None:
+        columns["agreement"] = agreement[shards, samples].tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def agreement(
+    store: Store, chosen: NDArray[np.bool_], report: Callable[[int], None] = lambda shards: None
+) -> NDArray[np.float64]:
+    """Return in which share of a sample's cached views the teacher says its target (shard, sample); NaN: not known.
+
+    Only shards with a chosen sample are read.
+    """
+    shares = np.full(chosen.shape, np.nan)
+    targets = store.targets()
+    for shard in range(len(store.counts)):
+        if chosen[shard].any():
+            label = store.labels(shard)
+            label = label[label[:, 0] != store.missing]
+            if len(label):
+                shares[shard] = (label == targets[shard]).mean(axis=0)
+        report(1)
+    return shares
+
+
+def _any(names: NDArray[np.object_], patterns: Sequence[str], what: str) -> NDArray[np.bool_]:
+    """Return which names match any of the patterns."""
+    matched = np.zeros(len(names), bool)
+    for pattern in patterns:
+        match = re.compile(fnmatch.translate(pattern)).match
+        found = np.fromiter((match(name) is not None for name in names), bool, len(names))
+        if not found.any():
+            examples = ", ".join(map(str, names[:3])) or "none"
+            raise ValueError(f"{what}: expected names or patterns of some, found {pattern!r}; there are {examples}")
+        matched |= found
+    return matched
+
+
+def classes_named(store: Store, text: str) -> list[int]:
+    """Return the classes that a number, or a part of their names, means; ValueError if there is none."""
+    names = store.manifest.class_names
+    if text.isdecimal():
+        found = [int(text)] if int(text) < store.manifest.teacher.classes else []
+    else:
+        found = [number for number, name in enumerate(names) if text.lower() in name.lower()]
+    if not found:
+        known = f"a part of a name such as {names[0]}" if names else "no name, as the store has none"
+        most = store.manifest.teacher.classes - 1
+        raise ValueError(f"class: expected a number from 0 to {most} or {known}, found {text!r}")
+    return found
+
+
+def find(store: Store, key: str) -> tuple[int, int]:
+    """Return (shard, sample) of a key, or of SHARD/KEY where several shards have it; ValueError if there is none."""
+    keys = store.key_table()
+    names = [shard.name for shard in store.manifest.shards]
+    found = [(int(shard), int(sample)) for shard, sample in np.argwhere(keys == key) if sample < store.counts[shard]]
+    for shard, name in enumerate(names):
+        if key.startswith(f"{name}/"):
+            inside = np.flatnonzero(keys[shard, : store.counts[shard]] == key.removeprefix(f"{name}/"))
+            found += [(shard, int(sample)) for sample in inside]
+    if not found:
+        like = keys[np.strings.find(keys, key) >= 0]
+        examples = ", ".join(like[:3] if len(like) else keys[0, :3])
+        raise ValueError(f"key: {store.path} has no sample {key!r}, but such as {examples}")
+    if len(found) > 1:
+        shards = ", ".join(names[shard] for shard, _ in found)
+        raise ValueError(f"key: {key!r} is in several shards ({shards}); say SHARD/{key}")
+    return found[0]
+
+
+def label(store: Store, key: str) -> SampleLabels:
+    """Return what the teacher said of every view of one sample."""
+    shard, sample = find(store, key)
+    manifest, keys, target = store.manifest, store.keys(shard), store.targets()[shard]
+    cached, seeds = store.read(range(store.views), shard), store.seeds(shard)
+    partners = partners_of(store.order(), shard, range(store.views))[:, sample]
+    views = []
+    for view in range(store.views):
+        said = int(cached.label[view, sample])
+        partner = int(partners[view])
+        mix = plan_mix(manifest.recipe, int(seeds[sample]), int(seeds[partner]), view) if partner != ALONE else None
+        known = said != store.missing
+        views.append(
+            ViewLabel(
+                view=view,
+                label=said if known else None,
+                label_name=class_name(store, said) if known else "not cached",
+                agrees=said == int(target[sample]) if known else None,
+                check=int(cached.check[view, sample]),
+                partner=keys[partner] if partner != ALONE else None,
+                partner_target=int(target[partner]) if partner != ALONE else None,
+                partner_target_name=class_name(store, int(target[partner])) if partner != ALONE else "",
+                mix=mix.kind if mix else "none",
+                lam=mix.lam if mix else 1.0,
+                topk=_topk(store, cached.topk_index, cached.topk_logit, view, sample) if known else [],
+            )
+        )
+    return SampleLabels(
+        shard=manifest.shards[shard].name,
+        key=keys[sample],
+        target=int(target[sample]),
+        target_name=class_name(store, int(target[sample])),
+        seed=int(seeds[sample]),
+        views=views,
+    )
+
+
+def partners_of(order: Order, shard: int, views: range) -> NDArray[np.int32]:
+    """Return the partner of each sample of a shard in each of `views` (view, sample), ALONE where there is none."""
+    partners = np.full((len(views), order.samples[shard]), ALONE, np.int32)
+    for cycle in range(views.start // order.repeats, -(-views.stop // order.repeats)):
+        first, second = order.pairs(shard, cycle).T
+        first, second = first[second != ALONE], second[second != ALONE]
+        rows = slice(max(0, cycle * order.repeats - views.start), (cycle + 1) * order.repeats - views.start)
+        partners[rows, first], partners[rows, second] = second, first
+    return partners
+
+
+def class_name(store: Store, number: int) -> str:
+    """Return a class's name where the store has it."""
+    names = store.manifest.class_names
+    return names[number] if number < len(names) else ""
+
+
+def _topk(store: Store, index: Any, logit: Any, view: int, sample: int) -> list[tuple[int, str, float]]:
+    if index is None:
+        return []
+    probabilities = np.exp(logit[view, sample].astype(np.float64))
+    return [
+        (int(c), class_name(store, int(c)), float(p)) for c, p in zip(index[view, sample], probabilities, strict=True)
+    ]

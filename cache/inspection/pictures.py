@@ -1,0 +1,196 @@
+"""Views as the teacher saw them: in a captioned grid, step by step, and their plans in words."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ...datasets import pixels
+from ...datasets.kernels import UInt8Image
+from ...datasets.order import Rows
+from ...datasets.plans import Box, MixPlan, SimpleCrop, ViewPlan
+from ...datasets.shards import Samples
+from ...datasets.views import Renderer
+from ..store import Store
+from .lookup import ViewLabel, find, label, partners_of
+
+_LINE, _GAP = 14, 4
+_UNITS = {"Rotate": "°", "TranslateX": " pixels", "TranslateY": " pixels", "Posterize": " bits"}
+
+
+class Picture(NamedTuple):
+    """One picture of a grid and the lines below it."""
+
+    image: UInt8Image
+    caption: Sequence[str]
+
+
+class Planned(NamedTuple):
+    """All that is done to make one view of one sample, and the pixels before it."""
+
+    image: UInt8Image
+    plan: ViewPlan
+    mix: MixPlan
+    partner: "Planned | None"
+
+
+def show(store: Store, keys: Sequence[str], samples: Samples, views: Sequence[int], *, steps: bool = False) -> Any:
+    """Return a captioned grid (a PIL image) of what the teacher saw.
+
+    A row a key: first the original, then its `views`; or with `steps` a row a view, from the original to the mixed view
+    step by step. Raises ValueError for an unknown key or view, or an image that can't be read.
+    """
+    rows: list[list[Picture]] = []
+    with store.naming_samples():
+        for key in keys:
+            rows += _steps(store, key, samples, views) if steps else [_views(store, key, samples, views)]
+    return _grid(rows, cell=max(store.manifest.recipe.size, 96))
+
+
+def plan_in_words(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[str]:
+    """Return what was done to make each of `views`, a line each."""
+    said = label(store, key)
+    with store.naming_samples():
+        return [
+            f"view {v}: {'; '.join([*_words(p.image, p.plan), _mix_words(p.mix, said.views[v], p.partner)])}"
+            for v, p in zip(views, planned(store, key, samples, views), strict=True)
+        ]
+
+
+def planned(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[Planned]:
+    """Return the plans of `views` of a sample, with those of the partners that they are mixed with."""
+    require_views(store, views)
+    shard, sample = find(store, key)
+    renderer, order = Renderer(store.manifest.recipe, samples), store.order()
+    partners = partners_of(order, shard, range(store.views))[:, sample]
+
+    def one_side(number: int, view: int, mix: MixPlan, partner: Planned | None) -> Planned:
+        image = renderer.decode(shard, number)
+        return Planned(image, renderer.view_plan(shard, number, view, image), mix, partner)
+
+    found = []
+    for view in views:
+        partner = int(partners[view])
+        mix = renderer.mix_plan(shard, sample, partner, view)
+        other = one_side(partner, view, mix, None) if mix.kind != "none" else None
+        found.append(one_side(sample, view, mix, other))
+    return found
+
+
+def rendered(store: Store, key: str, samples: Samples, views: Sequence[int]) -> UInt8Image:
+    """Return the mixed views (n, size, size, 3) of a sample as both stages make them."""
+    require_views(store, views)
+    shard, sample = find(store, key)
+    numbers = np.array(views, np.int32)
+    rows = Rows(
+        shard=np.full_like(numbers, shard),
+        sample=np.full_like(numbers, sample),
+        partner=partners_of(store.order(), shard, range(store.views))[numbers, sample],
+        view=numbers,
+    )
+    return Renderer(store.manifest.recipe, samples)(rows).images.numpy()
+
+
+def require_views(store: Store, views: Sequence[int]) -> None:
+    """Raise ValueError if the store was not asked for one of `views`."""
+    if views and not 0 <= min(views) <= max(views) < store.views:
+        raise ValueError(f"views: expected 0 to {store.views - 1}, which the store has, found {max(views)}")
+
+
+def _views(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[Picture]:
+    said = label(store, key)
+    shard, sample = find(store, key)
+    original = Renderer(store.manifest.recipe, samples).decode(shard, sample)
+    pictures = [Picture(original, (said.key, f"{said.target} {said.target_name}"))]
+    for view, image in zip(views, rendered(store, key, samples, views), strict=True):
+        pictures.append(Picture(image, _caption(said.views[view])))
+    return pictures
+
+
+def _steps(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[list[Picture]]:
+    said, rows = label(store, key), []
+    for view, own in zip(views, planned(store, key, samples, views), strict=True):
+        row = [Picture(own.image, (f"{key}, view {view}", f"{said.target} {said.target_name}"))]
+        row += [Picture(image, (words,)) for words, image in stages(own)]
+        if own.partner:
+            other = pixels.render(own.partner.plan, own.partner.image)
+            who = said.views[view]
+            row.append(Picture(other, (f"partner {who.partner}", f"{who.partner_target} {who.partner_target_name}")))
+            row.append(Picture(pixels.mix(own.mix, row[-2].image, other), _caption(who)))
+        rows.append(row)
+    return rows
+
+
+def stages(own: Planned) -> list[tuple[str, UInt8Image]]:
+    """Return the sample's own view after each step of its plan, with the step in words, by the one renderer."""
+    plan, words = own.plan, _words(own.image, own.plan)
+    bare = replace(plan, hflip=False, ops=(), erase=None)
+    plans = [bare] + [replace(bare, hflip=True)] * plan.hflip
+    plans += [replace(plans[-1], ops=plan.ops[:n]) for n in range(1, len(plan.ops) + 1)]
+    plans += [plan] * bool(plan.erase)
+    return [(text, pixels.render(part, own.image)) for text, part in zip(words, plans, strict=True)]
+
+
+def _words(image: UInt8Image, plan: ViewPlan) -> list[str]:
+    """Return each step of a view's plan in words."""
+    height, width, _ = image.shape
+    crop = plan.crop
+    if isinstance(crop, SimpleCrop):
+        words = [f"resized to {crop.width} x {crop.height}, {plan.size} pixels from ({crop.left}, {crop.top}) on"]
+    else:
+        words = [f"crop {_box(crop)} of {width} x {height}"]
+    words += ["flipped"] * plan.hflip
+    words += [f"{op.name} {op.value:.4g}{_UNITS.get(op.name, '')}" for op in plan.ops]
+    return words + ([f"erased {_box(plan.erase.box)}"] if plan.erase else [])
+
+
+def _mix_words(mix: MixPlan, said: ViewLabel, partner: Planned | None) -> str:
+    if mix.kind == "none":
+        return "unmixed"
+    box = f", box {_box(mix.box)}" if mix.box else ""
+    theirs = f" ({'; '.join(_words(partner.image, partner.plan))})" if partner else ""
+    return f"{mix.kind} with {said.partner}, lambda {mix.lam:.3f}{box}{theirs}"
+
+
+def _box(box: Box) -> str:
+    return f"{box.width} x {box.height} at ({box.left}, {box.top})"
+
+
+def _caption(view: ViewLabel) -> tuple[str, str]:
+    mixed = f"{view.mix} {view.lam:.2f}" if view.mix != "none" else "unmixed"
+    agrees = {True: "=", False: "!", None: ""}[view.agrees]
+    said = f"{agrees} {view.label} {view.label_name}" if view.label is not None else "not cached"
+    return f"view {view.view}: {mixed}", said
+
+
+def _grid(rows: Sequence[Sequence[Picture]], cell: int) -> Any:
+    """Draw pictures, each fitted into a square of `cell` pixels, with their captions below."""
+    lines = max(len(picture.caption) for row in rows for picture in row)
+    wide, high = cell + _GAP, cell + lines * _LINE + 2 * _GAP
+    grid = Image.new("RGB", (max(map(len, rows)) * wide + _GAP, len(rows) * high + _GAP), "white")
+    draw = ImageDraw.Draw(grid)
+    for y, row in enumerate(rows):
+        for x, (image, caption) in enumerate(row):
+            left, top = _GAP + x * wide, _GAP + y * high
+            grid.paste(fitted(image, cell), (left, top))
+            for number, line in enumerate(caption):
+                draw.text((left, top + cell + _GAP + number * _LINE), _cut(draw, line, cell), fill="black")
+    return grid
+
+
+def fitted(image: UInt8Image, side: int) -> Any:
+    """Return an image as a PIL image whose longer side is `side`; small ones are enlarged without smoothing."""
+    picture = Image.fromarray(image)
+    scale = side / max(picture.size)
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
+
+
+def _cut(draw: Any, text: str, width: int) -> str:
+    """Cut a line of a caption to `width` pixels; characters that the font lacks or that do not print become `?`."""
+    shown = "".join(c if c.isprintable() else "?" for c in text).encode("latin-1", "replace").decode("latin-1")
+    while shown and draw.textlength(shown) > width:
+        shown = shown[:-1]
+    return shown
