@@ -38,9 +38,10 @@ class Chunks:
             remedy = f"remove {self.file('label', *chunk[:2], 0)} and run cache-teacher again"
         return ValueError(f"{self._store}: chunk {self.file(name, *chunk).relative_to(self._store)} {how}; {remedy}")
 
-    def nbytes(self) -> dict[str, int]:
-        """Return how many bytes each array takes, compressed."""
-        return {folder.name: sum(_sizes(str(folder))) for folder in sorted(self._store.iterdir()) if folder.is_dir()}
+    def nbytes(self, *, metadata: bool = True) -> dict[str, int]:
+        """Return how many bytes each array takes, compressed; its chunks alone, or with its metadata."""
+        arrays = [folder for folder in sorted(self._store.iterdir()) if folder.is_dir()]
+        return {array.name: sum(_sizes(str(array if metadata else array / "c"))) for array in arrays}
 
     def sweep(self) -> None:
         """Remove what killed processes left unfinished. Only once nothing is left to do."""

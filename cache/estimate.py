@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..datasets.files import size_of
-from ..datasets.shards import Samples, ShardIndex
+from ..datasets.shards import ShardIndex
 from .create import Request, Teacher, create
 from .fill import fill
 from .store import Store
@@ -72,15 +72,17 @@ def estimate(
     nbytes = sum(size_of(url) for url in urls)
     samples = round(len(index.keys) * nbytes / index.shard.nbytes)
     with tempfile.TemporaryDirectory(prefix="distillcache-") as folder:
-        timed, few = _run(Path(folder) / "few.zarr", index, 2 * batch_size, request, teacher, batch_size, workers)
+        timed, few = _run(Path(folder) / "few.zarr", index, 4 * batch_size, request, teacher, batch_size, workers)
         block = few.manifest.block
         rate = timed.views / (timed.ended - timed.began)
+        wanted = max(block, int(rate * seconds))
         timed, store = _run(
-            Path(folder) / "more.zarr", index, int(rate * seconds), request, teacher, batch_size, workers, views=block
+            Path(folder) / "more.zarr", index, wanted, request, teacher, batch_size, workers, views=block
         )
         rate = timed.views / (timed.ended - timed.began)
-        by_view = sum(store.chunks.nbytes()[name] for name in store.by_view)
-        by_sample = sum(store.chunks.nbytes()[name] for name in ("key", "seed", "target", "offset", "nbytes"))
+        nbytes_of = store.chunks.nbytes(metadata=False)
+        by_view = sum(nbytes_of[name] for name in store.by_view)
+        by_sample = sum(nbytes_of[name] for name in ("key", "seed", "target", "offset", "nbytes"))
         count = int(store.counts.sum())
     total = samples * request.views
     return Estimate(
@@ -106,16 +108,14 @@ def _run(
     workers: int,
     views: int | None = None,
 ) -> tuple[_Timed, Store]:
-    """Cache `views` (a cycle) of as many samples of `index` as make `views_in_all`, at least two batches of them."""
+    """Cache `views` (a cycle) of as many samples of `index` as make `views_in_all`, in at least four batches."""
     views = views or request.recipe.repeats
-    wanted = max(views_in_all, 2 * batch_size + 1)
-    count = min(len(index.keys), -(-wanted // views))
+    count = min(len(index.keys), -(-views_in_all // views))
+    batch_size = max(1, min(batch_size, count * views // 4))
     columns: dict[str, Any] = {name: getattr(index, name)[:count] for name in ("keys", "targets", "offsets", "nbytes")}
     few = replace(index, **columns)
     timed = _Timed(teacher)
     store = create(path, request, [few], timed)
-    samples: Samples = store.samples([index.url])
-    timed.began = 0.0  # the probes were asked first
-    timed.views = 0
-    fill(store, samples, timed, views=views, batch_size=batch_size, workers=workers)
+    timed.began, timed.views = 0.0, 0  # the probes were asked first
+    fill(store, store.samples([index.url]), timed, views=views, batch_size=batch_size, workers=workers)
     return timed, store

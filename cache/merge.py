@@ -1,5 +1,6 @@
 """Merging stores that hold different shards, or different blocks of views, of one plan."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -44,15 +45,20 @@ def merge(out: Path, stores: Sequence[Store], report: Callable[[int], None] = la
         extended=tuple(sorted(partial)),
         skipped=tuple(skipped[place] for place in sorted(skipped)),
     )
-    merged = Store.create(out, manifest, *_samples(chosen), _probes(stores, names))
-    merged.extend(views)
-    merged = Store(out)
-    for block in range(-(-views // manifest.block)):
-        for number, name in enumerate(names):
-            if unit := _unit(merged, homes[name], block, number):
-                merged.write(*unit)
-                report(1)
-    return merged
+    unfinished = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        Store.create(unfinished, manifest, *_samples(chosen), _probes(stores, names)).extend(views)
+        merged = Store(unfinished)
+        for block in range(-(-views // manifest.block)):
+            for number, name in enumerate(names):
+                if unit := _unit(merged, homes[name], block, number):
+                    merged.write(*unit)
+                    report(1)
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Store(out)
 
 
 def _require_alike(first: Store, other: Store) -> None:

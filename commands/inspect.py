@@ -91,10 +91,11 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
     \b
     Example: distillcache inspect label regnety.zarr n01440764_10026
     """
-    from ..cache.inspection.lookup import label
+    from ..cache.inspection.lookup import find, label
     from ..cache.store import Store
 
-    found = label(Store(cache), key)
+    store = Store(cache)
+    found = label(store, find(store, key))
     if as_json:
         say(json.dumps(asdict(found) | {"agreement": found.agreement}, indent=2))
     else:
@@ -135,6 +136,7 @@ def inspect_show(
     Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
              distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --views 3:4 --steps --plan
     """
+    from ..cache.inspection.lookup import find
     from ..cache.inspection.pictures import plan_in_words, show
     from ..cache.store import Store
     from ..datasets import atomic
@@ -148,7 +150,8 @@ def inspect_show(
     picture = show(store, keys, samples, wanted, steps=steps)
     atomic.write(out, lambda file: picture.save(file, "PNG"))
     for key in keys if plan else ():
-        say("\n".join([key, *(f"  {line}" for line in plan_in_words(store, key, samples, wanted))]))
+        words = plan_in_words(store, find(store, key), samples, wanted)
+        say("\n".join([key, *(f"  view {view}: {line}" for view, line in zip(wanted, words, strict=True))]))
     say(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")
 
 

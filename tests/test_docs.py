@@ -1,8 +1,10 @@
 """What the README tells people to type: each command of its table is one that the command line takes."""
 
+import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +12,10 @@ import click
 import pytest
 import timm
 
+from distillcache.cache.store import Store
 from distillcache.cli import main
+
+from .conftest import run
 
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(r"^\| (Table [^|]+)\|(.+)\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
@@ -43,9 +48,60 @@ def test_a_command_of_the_readme_is_understood(row: str, command: str) -> None:
         name, *arguments = shlex.split(
             line.replace("$SHARDS", SHARDS["SHARDS"]).replace("$VAL_SHARDS", SHARDS["VAL_SHARDS"])
         )[1:]
-        parsed = main.commands[name].make_context(name, arguments, parent=click.Context(main)).params
+        parsed = (
+            main.commands[name]
+            .make_context(name, arguments, parent=click.Context(main, **main.context_settings))
+            .params
+        )
         assert parsed["shards"]
         if name == "train-student":
             assert timm.is_model(parsed["model"]) and parsed["out"]
         if name == "cache-teacher":
             assert parsed["teacher"] in timm.list_pretrained()
+
+
+def reference() -> str:
+    """Return docs/commands.md: every command with its help, as the command line itself has it."""
+    pages = ["# Commands\n\nWritten by `python -m tests.test_docs`; a test compares it with the commands.\n"]
+
+    def describe(command: click.Command, path: str) -> None:
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                describe(inner, f"{path} {name}")
+            return
+        context = click.Context(command, info_name=path, terminal_width=110, **main.context_settings)
+        pages.append(f"## {path}\n```text\n{command.get_help(context).rstrip()}\n```\n")
+
+    describe(main, "distillcache")
+    return "\n".join(pages)
+
+
+def test_every_command_and_option_is_in_the_docs() -> None:
+    assert (ROOT / "docs" / "commands.md").read_text() == reference()
+
+
+def test_every_inspect_command_is_explained() -> None:
+    page = (ROOT / "docs" / "inspect.md").read_text()
+    group = main.commands["inspect"]
+    assert isinstance(group, click.Group)
+    assert [name for name in group.commands if f"`{name} " not in page] == []
+
+
+def test_the_python_of_the_docs_runs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(store.path, tmp_path / "regnety.zarr")
+    assert run("inspect", "export", store.path, tmp_path / "labels.parquet", "--mixes").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "inspect.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        names: dict[str, object] = {}
+        for statement in ast.parse(block).body:
+            source = ast.unparse(statement)
+            if source.startswith("duckdb."):  # which runs nothing before it is asked for rows
+                assert eval(source, names).fetchall()
+            else:
+                exec(source, names)
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "commands.md").write_text(reference())

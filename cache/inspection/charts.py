@@ -17,15 +17,12 @@ def plot(found: Stats, out: Path, title: str) -> None:
         raise ValueError("plot: matplotlib is not installed; run: pip install 'distillcache[plots]'") from error
     figure = Figure(figsize=(15, 9), layout="constrained")
     figure.suptitle(_plain(title))
-    axes: Any = figure.subplots(2, 3)
-    _by_view(axes[0, 0], found)
-    _by_lambda(axes[0, 1], found)
-    _by_class(axes[0, 2], found)
-    _histogram(axes[1, 0], found)
-    _entropy(axes[1, 1], found)
-    _confusions(axes[1, 2], found)
-    for one in axes.flat:
-        one.spines[["top", "right"]].set_visible(False)
+    parts: Any = figure.subfigures(2, 1)
+    rows = ((_by_view, _by_lambda, _by_class), (_histogram, _entropy, _confusions))
+    for part, charts in zip(parts, rows, strict=True):
+        for axes, draw in zip(part.subplots(1, 3), charts, strict=True):
+            draw(axes, found)
+            axes.spines[["top", "right"]].set_visible(False)
     atomic.write(out, lambda file: figure.savefig(file, format="png", dpi=110))
 
 

@@ -24,10 +24,10 @@ def export(
 ) -> int:
     """Write a row for each cached view of the samples `wanted`, and return how many; the suffix of `out` says how.
 
-    Columns: shard, key, target, target_name, view, label, label_name, agrees, partner, check; with `mixes` also mix and
-    lambda, which are drawn again; of a store with top-k also topk_class and topk_probability, lists (in CSV separated
-    by spaces). npz holds the same columns as arrays. Parquet and CSV are written in memory for one shard. Raises
-    ValueError for another suffix, or if there is nothing to write.
+    Columns: shard, key, target, target_name, view, label, label_name, agrees, partner, check. With `mixes` also mix and
+    lam, its lambda, which are drawn again. Of a store with top-k also topk_class and topk_probability, which are lists
+    (in CSV separated by spaces). Parquet and CSV take the memory of one shard, npz that of all. Raises ValueError for
+    another suffix, or if there is nothing to write.
     """
     if out.suffix not in FORMATS:
         raise ValueError(f"out: expected a name that ends in {', '.join(FORMATS)}, found {out}")
@@ -85,7 +85,7 @@ def _table(store: Store, shard: int, samples: NDArray[np.int64], mixes: bool) ->
             for v, p in zip(views, row, strict=True)
         ]
         table["mix"] = np.array([mix.kind if mix else "none" for mix in drawn], object)
-        table["lambda"] = np.array([mix.lam if mix else 1.0 for mix in drawn])
+        table["lam"] = np.array([mix.lam if mix else 1.0 for mix in drawn])
     if cached.topk_index is not None and cached.topk_logit is not None:
         k = cached.topk_index.shape[-1]
         table["topk_class"] = cached.topk_index[at].transpose(1, 0, 2).reshape(-1, k).astype(np.int32)

@@ -13,6 +13,9 @@ from ...datasets.order import ALONE, Order
 from ...datasets.plans import plan_mix
 from ..store import Store
 
+Place = tuple[int, int]
+"""A sample's shard and its number there."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewLabel:
@@ -144,8 +147,8 @@ def classes_named(store: Store, text: str) -> list[int]:
     return found
 
 
-def find(store: Store, key: str) -> tuple[int, int]:
-    """Return (shard, sample) of a key, or of SHARD/KEY where several shards have it; ValueError if there is none."""
+def find(store: Store, key: str) -> Place:
+    """Return where a key is, or of SHARD/KEY where several shards have it; ValueError if there is none."""
     keys = store.key_table()
     names = [shard.name for shard in store.manifest.shards]
     found = [(int(shard), int(sample)) for shard, sample in np.argwhere(keys == key) if sample < store.counts[shard]]
@@ -163,9 +166,9 @@ def find(store: Store, key: str) -> tuple[int, int]:
     return found[0]
 
 
-def label(store: Store, key: str) -> SampleLabels:
+def label(store: Store, place: Place) -> SampleLabels:
     """Return what the teacher said of every view of one sample."""
-    shard, sample = find(store, key)
+    shard, sample = place
     manifest, keys, target = store.manifest, store.keys(shard), store.targets()[shard]
     cached, seeds = store.read(range(store.views), shard), store.seeds(shard)
     partners = partners_of(store.order(), shard, range(store.views))[:, sample]

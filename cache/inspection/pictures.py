@@ -14,9 +14,10 @@ from ...datasets.plans import Box, MixPlan, SimpleCrop, ViewPlan
 from ...datasets.shards import Samples
 from ...datasets.views import Renderer
 from ..store import Store
-from .lookup import ViewLabel, find, label, partners_of
+from .lookup import Place, ViewLabel, find, label, partners_of
 
 _LINE, _GAP = 14, 4
+_PLAIN = ("AutoContrast", "Equalize", "Invert", "Grayscale")  # ops that take no argument
 _UNITS = {"Rotate": "°", "TranslateX": " pixels", "TranslateY": " pixels", "Posterize": " bits"}
 
 
@@ -44,25 +45,25 @@ def show(store: Store, keys: Sequence[str], samples: Samples, views: Sequence[in
     """
     rows: list[list[Picture]] = []
     with store.naming_samples():
-        for key in keys:
-            rows += _steps(store, key, samples, views) if steps else [_views(store, key, samples, views)]
+        for place in [find(store, key) for key in keys]:
+            rows += _steps(store, place, samples, views) if steps else [_views(store, place, samples, views)]
     return _grid(rows, cell=max(store.manifest.recipe.size, 96))
 
 
-def plan_in_words(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[str]:
+def plan_in_words(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[str]:
     """Return what was done to make each of `views`, a line each."""
-    said = label(store, key)
+    said = label(store, place)
     with store.naming_samples():
         return [
-            f"view {v}: {'; '.join([*_words(p.image, p.plan), _mix_words(p.mix, said.views[v], p.partner)])}"
-            for v, p in zip(views, planned(store, key, samples, views), strict=True)
+            "; ".join([*_words(p.image, p.plan), _mix_words(p.mix, said.views[v], p.partner)])
+            for v, p in zip(views, planned(store, place, samples, views), strict=True)
         ]
 
 
-def planned(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[Planned]:
+def planned(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[Planned]:
     """Return the plans of `views` of a sample, with those of the partners that they are mixed with."""
     require_views(store, views)
-    shard, sample = find(store, key)
+    shard, sample = place
     renderer, order = Renderer(store.manifest.recipe, samples), store.order()
     partners = partners_of(order, shard, range(store.views))[:, sample]
 
@@ -79,10 +80,10 @@ def planned(store: Store, key: str, samples: Samples, views: Sequence[int]) -> l
     return found
 
 
-def rendered(store: Store, key: str, samples: Samples, views: Sequence[int]) -> UInt8Image:
+def rendered(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> UInt8Image:
     """Return the mixed views (n, size, size, 3) of a sample as both stages make them."""
     require_views(store, views)
-    shard, sample = find(store, key)
+    shard, sample = place
     numbers = np.array(views, np.int32)
     rows = Rows(
         shard=np.full_like(numbers, shard),
@@ -99,20 +100,19 @@ def require_views(store: Store, views: Sequence[int]) -> None:
         raise ValueError(f"views: expected 0 to {store.views - 1}, which the store has, found {max(views)}")
 
 
-def _views(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[Picture]:
-    said = label(store, key)
-    shard, sample = find(store, key)
-    original = Renderer(store.manifest.recipe, samples).decode(shard, sample)
+def _views(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[Picture]:
+    said = label(store, place)
+    original = Renderer(store.manifest.recipe, samples).decode(*place)
     pictures = [Picture(original, (said.key, f"{said.target} {said.target_name}"))]
-    for view, image in zip(views, rendered(store, key, samples, views), strict=True):
+    for view, image in zip(views, rendered(store, place, samples, views), strict=True):
         pictures.append(Picture(image, _caption(said.views[view])))
     return pictures
 
 
-def _steps(store: Store, key: str, samples: Samples, views: Sequence[int]) -> list[list[Picture]]:
-    said, rows = label(store, key), []
-    for view, own in zip(views, planned(store, key, samples, views), strict=True):
-        row = [Picture(own.image, (f"{key}, view {view}", f"{said.target} {said.target_name}"))]
+def _steps(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[list[Picture]]:
+    said, rows = label(store, place), []
+    for view, own in zip(views, planned(store, place, samples, views), strict=True):
+        row = [Picture(own.image, (f"{said.key}, view {view}", f"{said.target} {said.target_name}"))]
         row += [Picture(image, (words,)) for words, image in stages(own)]
         if own.partner:
             other = pixels.render(own.partner.plan, own.partner.image)
@@ -142,7 +142,7 @@ def _words(image: UInt8Image, plan: ViewPlan) -> list[str]:
     else:
         words = [f"crop {_box(crop)} of {width} x {height}"]
     words += ["flipped"] * plan.hflip
-    words += [f"{op.name} {op.value:.4g}{_UNITS.get(op.name, '')}" for op in plan.ops]
+    words += [op.name if op.name in _PLAIN else f"{op.name} {op.value:.4g}{_UNITS.get(op.name, '')}" for op in plan.ops]
     return words + ([f"erased {_box(plan.erase.box)}"] if plan.erase else [])
 
 
