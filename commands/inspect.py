@@ -14,6 +14,7 @@ from .options import (
     device_and_workers,
     device_option,
     filter_options,
+    printable,
     say,
     shards_option,
     store_argument,
@@ -61,6 +62,8 @@ def inspect_keys(
 ) -> None:
     """List samples: shard, key, target, and with --agreement-below how often the teacher agrees.
 
+    On a terminal as a table, elsewhere with tabs between the columns.
+
     \b
     Example: distillcache inspect keys regnety.zarr --class 'tabby' --agreement-below 0.2
     """
@@ -70,17 +73,23 @@ def inspect_keys(
     store = Store(cache)
     chosen, shares = Filter(**filters).select(store), None
     if agreement_below is not None:
-        with bar("keys", len(store.counts), "shards") as shown:
+        with bar("keys", int(chosen.any(axis=1).sum()), "shards") as shown:
             shares = agreement(store, chosen, shown.update)
         chosen &= shares < agreement_below
     found = listed(store, chosen, shares, limit)
     if as_json:
-        say(json.dumps(found, indent=2))
-    elif found:
-        header = ["shard", "key", "target", "class", *(["agreement"] if shares is not None else [])]
-        click.echo(table(header, [list(row.values()) for row in found]))
-    else:
+        click.echo(json.dumps([dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]))
+    elif not found["key"]:
         say("no such samples", err=True)
+    elif sys.stdout.isatty():
+        click.echo(table(list(found), list(zip(*found.values(), strict=True))))
+    else:  # for other programs; of ImageNet a million lines
+        columns = [_printable(list(map(str, values))) for values in found.values()]
+        click.echo("\n".join(map("\t".join, zip(*columns, strict=True))))
+
+
+def _printable(values: list[str]) -> list[str]:
+    return values if "".join(values).isprintable() else [printable(value, keep="") for value in values]
 
 
 @inspect.command("label")

@@ -66,9 +66,11 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(printable(text), err=err)
 
 
-def printable(text: str) -> str:
-    """Return a text with what does not print, but for the ends of lines, escaped."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+def printable(text: str, keep: str = "\n") -> str:
+    """Return a text with what does not print, but for the characters `keep`, escaped."""
+    if text.translate(dict.fromkeys(map(ord, keep))).isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def _describe(error: Exception) -> str:

@@ -17,7 +17,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, colors: Seque
 
     `colors` has one of click's colours, or None, for each row.
     """
-    cells = [[printable(_text(value)) for value in row] for row in (header, *rows)]
+    cells = [[printable(_text(value), keep="") for value in row] for row in (header, *rows)]
     right = [all(isinstance(row[i], (int, float)) for row in rows if row[i] is not None) for i in range(len(header))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     room = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else sum(widths) + _GAP * len(widths)

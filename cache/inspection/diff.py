@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..store import Store
+from .counting import Confusions
 from .lookup import class_name
-from .stats import Confusions
 
 _LISTED = 1000
 
@@ -60,7 +60,7 @@ def diff(first: Store, second: Store, report: Callable[[int], None] = lambda sha
     agreeing = np.zeros(2, np.int64)
     views = min(first.views, second.views)
     for shard, count in enumerate(first.counts.tolist()):
-        one, other = (store.labels(shard)[:views, :count].astype(np.int64) for store in (first, second))
+        one, other = (store.labels(shard)[:views, :count].astype(np.int32) for store in (first, second))
         rows = np.flatnonzero((one[:, 0] != first.missing) & (other[:, 0] != second.missing))
         one, other, truth = one[rows], other[rows], targets[shard, :count]
         differs = one != other

@@ -105,6 +105,9 @@ def info_text(store: Store) -> str:
     if not facts["complete"]:
         rows += [("missing", line) for line in _missing(store, facts)]
         rows += [("fill", facts["fill_with"])]
+    rows += [
+        ("made by" if not i else "", line) for i, line in enumerate(_in_lines(map(" ".join, facts["versions"].items())))
+    ]
     if facts["skipped"]:
         first, more = facts["skipped"][0], len(facts["skipped"]) - 1
         named = f"{first['shard']}, key {first['key']}: {first['reason']}" + f"; and {more} more (--json)" * bool(more)

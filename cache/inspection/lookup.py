@@ -66,8 +66,8 @@ class Filter:
 
     def select(self, store: Store) -> NDArray[np.bool_]:
         """Return which samples (shard, sample) are meant; ValueError for a pattern that nothing matches."""
-        keys, targets = store.key_table(), store.targets()
-        chosen = np.arange(keys.shape[1]) < store.counts[:, None]
+        targets = store.targets()
+        chosen = np.arange(targets.shape[1]) < store.counts[:, None]
         if self.shards:
             names = np.array([shard.name for shard in store.manifest.shards], dtype=object)
             chosen &= _any(names, self.shards, "shard")[:, None]
@@ -75,30 +75,28 @@ class Filter:
             chosen &= np.isin(targets, [number for text in self.classes for number in classes_named(store, text)])
         if self.keys:
             flat = np.flatnonzero(chosen)
-            chosen.ravel()[flat] = _any(keys.ravel()[flat].astype(object), self.keys, "key")
+            chosen.ravel()[flat] = _any(store.key_table().ravel()[flat].astype(object), self.keys, "key")
         return chosen
 
 
 def listed(
     store: Store, chosen: NDArray[np.bool_], agreement: NDArray[np.float64] | None = None, limit: int | None = None
-) -> list[dict[str, Any]]:
-    """Return a row for each chosen sample, in the store's order; with its `agreement` (shard, sample), lowest first."""
-    keys, targets = store.key_table(), store.targets()
+) -> dict[str, list[Any]]:
+    """Return columns of the chosen samples, in the store's order; with `agreement` (shard, sample), lowest first."""
     shards, samples = np.nonzero(chosen)
     if agreement is not None:
         order = np.argsort(agreement[shards, samples], kind="stable")
         shards, samples = shards[order], samples[order]
     shards, samples = shards[:limit], samples[:limit]
-    names, classes = [shard.name for shard in store.manifest.shards], store.manifest.class_names or ("",)
-    columns: dict[str, list[Any]] = {
+    names, classes = [shard.name for shard in store.manifest.shards], dict(enumerate(store.manifest.class_names))
+    targets = store.targets()[shards, samples].tolist()
+    columns = {
         "shard": [names[shard] for shard in shards.tolist()],
-        "key": keys[shards, samples].tolist(),
-        "target": (numbers := targets[shards, samples].tolist()),
-        "target_name": [classes[n] if n < len(classes) else "" for n in numbers],
+        "key": store.key_table()[shards, samples].tolist(),
+        "target": targets,
+        "target_name": [classes.get(target, "") for target in targets],
     }
-    if agreement is not None:
-        columns["agreement"] = agreement[shards, samples].tolist()
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return columns | ({} if agreement is None else {"agreement": agreement[shards, samples].tolist()})
 
 
 def agreement(
@@ -106,16 +104,15 @@ def agreement(
 ) -> NDArray[np.float64]:
     """Return in which share of a sample's cached views the teacher says its target (shard, sample); NaN: not known.
 
-    Only shards with a chosen sample are read.
+    Only shards with a chosen sample are read, and `report`ed.
     """
     shares = np.full(chosen.shape, np.nan)
     targets = store.targets()
-    for shard in range(len(store.counts)):
-        if chosen[shard].any():
-            label = store.labels(shard)
-            label = label[label[:, 0] != store.missing]
-            if len(label):
-                shares[shard] = (label == targets[shard]).mean(axis=0)
+    for shard in np.flatnonzero(chosen.any(axis=1)).tolist():
+        label = store.labels(shard)
+        label = label[label[:, 0] != store.missing]
+        if len(label):
+            shares[shard] = (label == targets[shard]).mean(axis=0)
         report(1)
     return shares
 
@@ -209,8 +206,9 @@ def partners_of(order: Order, shard: int, views: range) -> NDArray[np.int32]:
     for cycle in range(views.start // order.repeats, -(-views.stop // order.repeats)):
         first, second = order.pairs(shard, cycle).T
         first, second = first[second != ALONE], second[second != ALONE]
-        rows = slice(max(0, cycle * order.repeats - views.start), (cycle + 1) * order.repeats - views.start)
-        partners[rows, first], partners[rows, second] = second, first
+        of_cycle = np.full(order.samples[shard], ALONE, np.int32)
+        of_cycle[first], of_cycle[second] = second, first
+        partners[max(0, cycle * order.repeats - views.start) : (cycle + 1) * order.repeats - views.start] = of_cycle
     return partners
 
 

@@ -105,6 +105,14 @@ def test_stats_are_those_of_a_count_by_hand(store: Store, every_view: Any, tmp_p
         assert never[doubt["key"]][doubt["label"]] == max(never[doubt["key"]].values()) == round(6 * doubt["share"])
 
 
+def test_counts_of_parts_add_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As processes count them, of a store with many shards."""
+    at_once = json_of("stats", store.path)
+    monkeypatch.setattr("distillcache.cache.inspection.stats._AT_ONCE", 1)
+    in_parts = json_of("stats", store.path)
+    assert in_parts.pop("entropy") == pytest.approx(at_once.pop("entropy")) and in_parts == at_once
+
+
 def test_the_last_step_of_a_view_is_the_view(store: Store, shards: str, tmp_path: Path) -> None:
     samples, place = store.samples(expand(shards)), find(store, "photo003")
     views = rendered(store, place, samples, range(6))
