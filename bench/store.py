@@ -38,6 +38,9 @@ def main() -> Iterator[Figure | Skipped]:
         what = f"ImageNet simulated ({CLASSES} classes, 1,024 shards, {VIEWS} views)"
         yield limit(f"{what}: open the store", median["open"], "-", " s", 0.2)
         yield limit(f"{what}: inspect info", median["info"], "-", " s", 2)
+        yield limit(f"{what}: inspect label", command(folder, "label", "n000500_00600"), "-", " s", 2)
+        yield limit(f"{what}: inspect keys, all of them", command(folder, "keys"), "-", " s", 2)
+        yield limit(f"{what}: inspect stats", command(folder, "stats"), "-", " s", 60)
         yield limit(f"{what}: one cycle's labels and order", median["cycle"], "-", " s", 1)
         yield limit(f"{what}: memory for that, beyond the imports", median["memory"], "-", " MB", 300)
 
@@ -123,6 +126,14 @@ def topk(folder: Path) -> Iterator[Figure | Skipped]:
 def in_a_process(path: Path) -> dict[str, float]:
     done = subprocess.run([sys.executable, __file__, "--open", str(path)], check=True, capture_output=True, text=True)
     return {name: float(value) for name, value in json.loads(done.stdout).items()}
+
+
+def command(folder: str, name: str, *arguments: str) -> float:
+    """Return the seconds that `distillcache inspect` takes, from the shell and back."""
+    started = time.perf_counter()
+    line = [sys.executable, "-m", "distillcache.cli", "inspect", name, f"{folder}/imagenet.zarr", *arguments]
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
 
 
 def peak_memory() -> float:

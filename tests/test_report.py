@@ -52,11 +52,11 @@ def report(photos: list[bytes], teacher_folder: Path, tmp_path_factory: pytest.T
     (teacher / "config.json").write_text(json.dumps(config))
     given = ("--shards", folder / "a.tar")
     made = run(
-        "cache-teacher", *given, "--cache", folder / "c.zarr", "--teacher", teacher, "--device", "cpu",
+        "cache-teacher", *given, "--cache", folder / "<b>c.zarr", "--teacher", teacher, "--device", "cpu",
         "--image-size", 32, "--views", 6, "--topk", 2,
     )  # fmt: skip
     assert made.exit_code == 0, made.output
-    made = run("inspect", "report", folder / "c.zarr", *given, "--out", folder / "r.html", "--samples", 200)
+    made = run("inspect", "report", folder / "<b>c.zarr", *given, "--out", folder / "r.html", "--samples", 200)
     assert made.exit_code == 0, made.output
     return folder / "r.html"
 
@@ -90,7 +90,7 @@ def visible(page: Page) -> list[dict[str, str]]:
 
 
 def test_it_fits_and_says_what_the_store_is(page: Page) -> None:
-    assert page.title().startswith("What teacher said") and page.inner_text("h1") == page.title()
+    assert page.title() == page.inner_text("h1") == "What teacher said: <b>c.zarr"
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     text = page.inner_text("dl")
     assert "96" in text and "100.0%" in text and page.locator("svg").count() == 5

@@ -78,7 +78,7 @@ def choose(chosen: Any, shares: Any, count: int) -> list[Place]:
     least = order[: count // 2]
     others = np.setdiff1d(np.arange(len(all_places)), least)
     spread = others[np.unique(np.linspace(0, len(others) - 1, min(count - len(least), len(others))).astype(int))]
-    return [(int(shard), int(sample)) for shard, sample in all_places[[*least, *spread]]]
+    return [(int(shard), int(sample)) for shard, sample in all_places[np.concatenate([least, spread])]]
 
 
 def _sample(store: Store, place: Place, samples: Samples, views: int, tile: int) -> dict[str, Any]:

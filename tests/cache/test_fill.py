@@ -1,6 +1,7 @@
 """Stage 1: the same store whatever the circumstances."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,16 @@ def test_killed_and_started_again_the_store_is_the_same(
     exact = {name for name in reference if not name.startswith(("topk_logit", "probe_logits"))}
     assert set(ours) == set(reference) and {n for n in exact if ours[n] != reference[n]} == set()
     assert [path.name for path in tmp_path.iterdir()] == ["c.zarr"]
+
+
+def test_a_store_that_vanishes_is_no_success(tmp_path: Path, shards: str, teacher: Teacher) -> None:
+    store = cached(tmp_path / "c.zarr", expand(shards), teacher, views=3)
+
+    def remove(_: int) -> None:
+        shutil.rmtree(store.path)
+
+    with pytest.raises(ValueError, match="expected the store that is being filled, found it removed"):
+        fill.fill(store, store.samples(expand(shards)), teacher, views=9, batch_size=16, workers=0, report=remove)
 
 
 def test_claims_exclude_other_processes(tmp_path: Path) -> None:
