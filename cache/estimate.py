@@ -30,6 +30,7 @@ class Estimate:
     """Of the whole store."""
     views_per_second: float
     bytes_per_view: float
+    """Of labels, checks and logits; the rest is samples and a few whole views."""
     measured_views: int
     measured_seconds: float
 
@@ -80,9 +81,10 @@ def estimate(
             Path(folder) / "more.zarr", index, wanted, request, teacher, batch_size, workers, views=block
         )
         rate = timed.views / (timed.ended - timed.began)
-        nbytes_of = store.chunks.nbytes(metadata=False)
-        by_view = sum(nbytes_of[name] for name in store.by_view)
-        by_sample = sum(nbytes_of[name] for name in ("key", "seed", "target", "offset", "nbytes"))
+        data = store.chunks.nbytes(metadata=False)
+        by_view = sum(data[name] for name in store.by_view)
+        by_sample = sum(data[name] for name in ("key", "seed", "target", "offset", "nbytes"))
+        fixed = sum(store.chunks.nbytes().values()) - by_view - by_sample
         count = int(store.counts.sum())
     total = samples * request.views
     return Estimate(
@@ -90,7 +92,7 @@ def estimate(
         samples=samples,
         views=request.views,
         seconds=total / rate,
-        nbytes=round(total * by_view / (count * block) + samples * by_sample / count),
+        nbytes=round(total * by_view / (count * block) + samples * by_sample / count + fixed),
         views_per_second=rate,
         bytes_per_view=by_view / (count * block),
         measured_views=timed.views,

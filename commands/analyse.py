@@ -15,6 +15,7 @@ from .options import (
     device_option,
     filter_options,
     recipe_options,
+    require_output,
     say,
     shards_option,
     store_argument,
@@ -44,8 +45,8 @@ def inspect_stats(cache: Path, plot: Path | None, rows: int, as_json: bool) -> N
     from ..cache.inspection.stats import stats
     from ..cache.store import Store
 
-    if plot and plot.suffix.lower() != ".png":
-        raise ValueError(f"plot: expected a name that ends in .png, found {plot}")
+    if plot:
+        require_output("plot", plot, ".png")
     store = Store(cache)
     with bar("stats", len(store.counts), "shards") as shown:
         found = stats(store, shown.update)
@@ -70,7 +71,7 @@ def _print_stats(found: "Stats", rows: int) -> None:
     )
     classes = sorted((c for c in found.by_class if c.agreement is not None), key=lambda c: c.agreement or 0.0)
     lowest = [[c.number, c.name, c.samples, c.agreement, c.views, c.labels] for c in classes[:rows]]
-    header = ["class", "name", "samples", "agreement", "views", "labels"]
+    header = ["class", "name", "samples", "agreement", "its views", "said"]
     _print_table(f"classes that it agrees with least, of {len(classes):,}", header, lowest)
     pairs = [[c.target, c.target_name, c.label, c.label_name, c.views] for c in found.confusions[:rows]]
     _print_table("taken for another class, where no mix explains it", ["target", "", "label", "", "views"], pairs)
@@ -154,10 +155,11 @@ def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]
     \b
     Example: distillcache inspect export regnety.zarr labels.parquet --class tabby
     """
-    from ..cache.inspection.export import export
+    from ..cache.inspection.export import FORMATS, export
     from ..cache.inspection.lookup import Filter
     from ..cache.store import Store
 
+    require_output("out", out, *FORMATS)
     store = Store(cache)
     with bar("export", len(store.counts), "shards") as shown:
         rows = export(store, out, Filter(**filters), mixes=mixes, report=shown.update)
@@ -184,6 +186,7 @@ def inspect_report(cache: Path, shards: Sequence[str], out: Path, **options: Any
     from ..cache.store import Store
     from ..datasets.files import expand
 
+    require_output("out", out, ".html")
     store = Store(cache)
     samples, wanted = store.samples(expand(shards)), Filter(keys=options["keys"], classes=options["classes"])
     with bar("report", len(store.counts) + options["samples"], "steps") as shown:
@@ -227,7 +230,7 @@ def inspect_estimate(shards: Sequence[str], as_json: bool, **options: Any) -> No
         return
     say(f"about {found.samples:,} samples in {found.shards:,} shards, {found.samples * found.views:,} views")
     say(f"time   {_duration(found.seconds)} on one {device}; n such processes take an n-th of it")
-    say(f"bytes  {found.nbytes:,}, {found.bytes_per_view:.2f} a view")
+    say(f"bytes  {found.nbytes:,}, of which labels, checks and logits take {found.bytes_per_view:.2f} a view")
     say(
         f"measured on {found.measured_views:,} views in {found.measured_seconds:.1f} s: {found.views_per_second:,.1f} "
         f"views/s by {teacher.name}"

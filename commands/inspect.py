@@ -15,6 +15,7 @@ from .options import (
     device_option,
     filter_options,
     printable,
+    require_output,
     say,
     shards_option,
     store_argument,
@@ -116,18 +117,22 @@ def _print_labels(found: "SampleLabels") -> None:
     rows, colors = [], []
     for view in found.views:
         said = f"{view.label} {view.label_name}" if view.label is not None else "not cached"
-        partner = (
-            f"{view.partner}: {view.partner_target} {view.partner_target_name}" if view.partner is not None else "-"
-        )
+        theirs = f"{view.partner}: {view.partner_target} {view.partner_target_name}"
+        partner = "-" if view.partner is None else theirs
         mark = {True: "=", False: "~" if view.label == view.partner_target else "!", None: ""}[view.agrees]
-        top = "  ".join(f"{name or number} {share:.2f}" for number, name, share in view.topk)
-        rows.append([view.view, view.mix, view.lam, mark, said, partner, *([top] if view.topk else [])])
+        rows.append([view.view, view.mix, view.lam, mark, said, partner])
         colors.append({"=": "green", "!": "red"}.get(mark))
-    header = ["view", "mix", "lambda", "", "label", "partner"]
-    header += ["most likely"] * any(len(row) > len(header) for row in rows)
-    say(f"{found.key} in {found.shard}: target {found.target} {found.target_name}{agreement}\n")
-    click.echo(table(header, [row + ["-"] * (len(header) - len(row)) for row in rows], colors=colors))
+    heading = f"{found.key} in {found.shard}: target {found.target} {found.target_name}{agreement}"
+    say(printable(heading, keep="") + "\n")
+    click.echo(table(["view", "mix", "lambda", "", "label", "partner"], rows, colors=colors))
     say("\n= the target, ~ the partner's, ! neither")
+    top = [
+        [view.view, ", ".join(f"{name.partition(',')[0] or number} {share:.0%}" for number, name, share in view.topk)]
+        for view in found.views
+        if view.topk
+    ]
+    if top:
+        click.echo("\n" + table(["view", "most likely"], top))
 
 
 @inspect.command("show")
@@ -151,16 +156,16 @@ def inspect_show(
     from ..datasets import atomic
     from ..datasets.files import expand
 
+    require_output("out", out, ".png")
     store = Store(cache)
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"out: expected a name that ends in .png, found {out}")
     samples = store.samples(expand(shards))
     wanted = range(min(int(views), store.views)) if views.isdecimal() and int(views) else _range(views, store.views)
     picture = show(store, keys, samples, wanted, steps=steps)
     atomic.write(out, lambda file: picture.save(file, "PNG"))
     for key in keys if plan else ():
-        words = plan_in_words(store, find(store, key), samples, wanted)
-        say("\n".join([key, *(f"  view {view}: {line}" for view, line in zip(wanted, words, strict=True))]))
+        plans = plan_in_words(store, find(store, key), samples, wanted)
+        lines = [f"view {view}: {words}" for view, words in zip(wanted, plans, strict=True)]
+        say("\n  ".join(printable(line, keep="") for line in (key, *lines)))
     say(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")
 
 

@@ -73,6 +73,14 @@ def printable(text: str, keep: str = "\n") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
+def require_output(option: str, path: Path, *suffixes: str) -> None:
+    """Raise ValueError if a file can't be written to `path`, before any work is done for it."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{option}: expected a name that ends in {', '.join(suffixes)}, found {path}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ValueError(f"{option}: expected a file in a folder that can be written to, found {path}")
+
+
 def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}; mend that and run again"

@@ -40,6 +40,7 @@ def bar(what: str, total: int, unit: str, *, shown: bool = True) -> Bar:
         unit=f" {unit}",
         file=sys.stderr if terminal else cast(IO[str], _Lines(sys.stderr)),
         mininterval=0.1 if terminal else 15,
+        delay=0.3 if terminal else 3,  # of what is done at once, nothing is said
         dynamic_ncols=terminal,
         bar_format=None if terminal else plain,
     )

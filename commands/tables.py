@@ -23,7 +23,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, colors: Seque
     room = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else sum(widths) + _GAP * len(widths)
     room -= _GAP * (len(widths) - 1)
     while sum(widths) > room:
-        widest = max((i for i in range(len(widths)) if not right[i]), key=lambda i: widths[i], default=None)
+        cut = [i for i in range(len(widths)) if not right[i] and header[i] != "key"]  # which other commands need whole
+        widest = max(cut, key=lambda i: widths[i], default=None)
         if widest is None or widths[widest] <= 8:
             break
         widths[widest] -= 1

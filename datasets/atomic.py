@@ -30,7 +30,8 @@ def naming(path: Path) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        cause.filename = cause.filename or str(path)
+        if cause.filename in (None, f"{path}.partial"):
+            cause.filename = str(path)
         raise cause from None
 
 

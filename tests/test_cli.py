@@ -55,7 +55,7 @@ def test_label_prints_each_view_with_partner_and_mix(store: Store) -> None:
             assert other["views"][view["view"]]["lam"] == view["lam"]
         assert len(view["topk"]) == 2 and view["topk"][0][0] == view["label"]
     text = run("inspect", "label", store.path, "train-1.tar/photo104").output
-    assert "photo104 in train-1.tar" in text and len(text.splitlines()) == 5 + 6
+    assert "photo104 in train-1.tar" in text and len(text.splitlines()) == 5 + 6 + 2 + 6
 
 
 def test_show_draws_the_views_that_the_teacher_saw(store: Store, shards: str, tmp_path: Path) -> None:

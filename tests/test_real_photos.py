@@ -35,7 +35,7 @@ def test_views_are_shown_with_the_names_of_their_classes(photos_store: Path, sha
     key = f"train-000000.tar/{Store(photos_store).keys(0)[0]}"
     assert "target 918 crossword puzzle" in run("inspect", "label", photos_store, key).output
     assert run("inspect", "show", photos_store, key, "--shards", shards, "--out", tmp_path / "g.png").exit_code == 0
-    assert Image.open(tmp_path / "g.png").width == 7 * 228 + 4
+    assert Image.open(tmp_path / "g.png").width == 7 * 232 + 8
 
 
 def test_deit_tiny_trains_from_the_store(photos_store: Path, shared_data: Path, tmp_path: Path) -> None:

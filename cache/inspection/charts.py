@@ -1,5 +1,6 @@
 """Statistics of a store as charts, in one picture."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,11 @@ def _histogram(axes: Any, found: Stats) -> None:
 
 
 def _entropy(axes: Any, found: Stats) -> None:
-    axes.bar([(i + 0.5) / 10 for i in range(10)], found.entropy_histogram, width=0.095)
-    axes.set(title=f"Doubt: entropy of a sample's labels, mean {found.entropy:.2f} bits", ylabel="samples")
-    axes.set_xlabel("0: always the same; 1: another label in each view")
+    step = math.log2(max(2, len(found.by_view))) / len(found.entropy_histogram)
+    middles = [(number + 0.5) * step for number in range(len(found.entropy_histogram))]
+    axes.bar(middles, found.entropy_histogram, width=0.95 * step)
+    axes.axvline(found.entropy, color="gray", linewidth=1, linestyle=":")
+    axes.set(title=f"Doubt: entropy of a sample's labels, mean {found.entropy:.2f}", xlabel="bits", ylabel="samples")
 
 
 def _confusions(axes: Any, found: Stats) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -97,20 +98,27 @@ def diff(first: Store, second: Store, report: Callable[[int], None] = lambda sha
 
 def require_same_views(first: Store, second: Store) -> None:
     """Raise ValueError naming the first thing because of which view v of a sample is not the same in both stores."""
-    one, other = (
-        {
-            **{f"recipe field {k}": v for k, v in store.manifest.recipe.to_dict().items() if k != "name"},
-            "seed": store.manifest.seed,
-            "shards": [(shard.name, shard.sha256[:16]) for shard in store.manifest.shards],
-            "skipped samples": [(sample.shard, sample.key) for sample in store.manifest.skipped],
-        }
-        for store in (first, second)
-    )
-    for name, ours in one.items():
+    other = _plan(second)
+    for name, ours in _plan(first).items():
         if ours != (theirs := other[name]):
             if isinstance(ours, list):
-                ours, theirs = [x for x in ours if x not in theirs][:1], [x for x in theirs if x not in ours][:1]
+                ours, theirs = _first_of(ours, theirs), _first_of(theirs, ours)
             raise ValueError(
                 f"{name}: expected two stores of the same views, found {ours} in {first.path} and {theirs} in "
                 f"{second.path}; compare stores that were made alike"
             )
+
+
+def _plan(store: Store) -> dict[str, Any]:
+    """Return what decides a store's views."""
+    return {
+        **{f"recipe field {k}": v for k, v in store.manifest.recipe.to_dict().items() if k != "name"},
+        "seed": store.manifest.seed,
+        "shards": [(shard.name, shard.sha256[:16]) for shard in store.manifest.shards],
+        "skipped samples": [(sample.shard, sample.key) for sample in store.manifest.skipped],
+    }
+
+
+def _first_of(entries: list[tuple[str, str]], others: list[tuple[str, str]]) -> str:
+    """Return the first entry that is not among the others, in words."""
+    return next((" ".join(entry) for entry in entries if entry not in others), "no other")

@@ -85,7 +85,7 @@ def info_text(store: Store) -> str:
     """Return `info` as a table that fits a terminal."""
     facts = info(store)
     recipe, teacher = facts["recipe"], facts["teacher"]
-    per_view = f", {facts['bytes_per_view']} a view" if facts["labels"] else ""
+    per_view = f", of which labels, checks and logits take {facts['bytes_per_view']} a view" if facts["labels"] else ""
     rows = [
         ("store", f"{facts['path']} (format {facts['format']}, {facts['created']})"),
         ("teacher", f"{teacher['name']}, {teacher['dtype']}, {teacher['input_size']} pixels, {teacher['sha256'][:16]}"),

@@ -16,7 +16,7 @@ from ...datasets.views import Renderer
 from ..store import Store
 from .lookup import Place, ViewLabel, find, label, partners_of
 
-_LINE, _GAP = 14, 4
+_LINE, _GAP, _CELL = 14, 8, 160
 _PLAIN = ("AutoContrast", "Equalize", "Invert", "Grayscale")  # ops that take no argument
 _UNITS = {"Rotate": "°", "TranslateX": " pixels", "TranslateY": " pixels", "Posterize": " bits"}
 
@@ -47,7 +47,7 @@ def show(store: Store, keys: Sequence[str], samples: Samples, views: Sequence[in
     with store.naming_samples():
         for place in [find(store, key) for key in keys]:
             rows += _steps(store, place, samples, views) if steps else [_views(store, place, samples, views)]
-    return _grid(rows, cell=max(store.manifest.recipe.size, 96))
+    return _grid(rows, cell=max(store.manifest.recipe.size, _CELL))
 
 
 def plan_in_words(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[str]:
@@ -191,6 +191,8 @@ def fitted(image: UInt8Image, side: int) -> Any:
 def _cut(draw: Any, text: str, width: int) -> str:
     """Cut a line of a caption to `width` pixels; characters that the font lacks or that do not print become `?`."""
     shown = "".join(c if c.isprintable() else "?" for c in text).encode("latin-1", "replace").decode("latin-1")
-    while shown and draw.textlength(shown) > width:
+    if draw.textlength(shown) <= width:
+        return shown
+    while shown and draw.textlength(f"{shown}...") > width:
         shown = shown[:-1]
-    return shown
+    return f"{shown}..."

@@ -104,9 +104,9 @@ def _sample(store: Store, place: Place, samples: Samples, views: int, tile: int)
                 "label": f"{view.label} {view.label_name}".strip(),
                 "says": "target" if view.agrees else "partner" if view.label == view.partner_target else "neither",
                 "mix": view.mix,
-                "lambda": round(view.lam, 3),
+                "lambda": view.lam,
                 "partner": f"{view.partner}: {view.partner_target} {view.partner_target_name}" if view.partner else "",
-                "top": [f"{name or number} {share:.0%}" for number, name, share in view.topk[:5]],
+                "top": [f"{name.partition(',')[0] or number} {share:.0%}" for number, name, share in view.topk[:5]],
                 "plan": words,
             }
             for view, words in zip((said.views[v] for v in shown), plans, strict=True)
@@ -151,11 +151,12 @@ def _charts(found: Stats) -> str:
         lines[f"{kind}: partner's"] = list(zip(middles, [100 * group.partner for group in groups], strict=True))
     classes = sorted(100 * one.agreement for one in found.by_class if one.agreement is not None)
     by_view = {"agreement": [(float(view), share) for view, share in enumerate(shares) if share is not None]}
+    most = math.log2(max(2, len(shares)))
     charts = {
         "Agreement with the target by view, %": svg.lines(by_view, high=100),
         "By lambda, the share of the own view, %": svg.lines({k: v for k, v in lines.items() if v}, high=100),
         "By class, from the least, %": svg.bars(classes, high=100),
-        "Doubt: samples by the entropy of their labels, 0 to log2(views) bits": svg.bars(found.entropy_histogram),
+        f"Doubt: samples by the entropy of their labels, 0 to {most:.1f} bits": svg.bars(found.entropy_histogram),
     }
     return "".join(f"<figure><figcaption>{escape(k)}</figcaption>{v}</figure>" for k, v in charts.items())
 

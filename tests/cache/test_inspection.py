@@ -125,7 +125,7 @@ def test_the_last_step_of_a_view_is_the_view(store: Store, shards: str, tmp_path
     command = ["inspect", "show", store.path, "photo003", "--shards", shards, "--out", out]
     drawn = run(*command, "--steps", "--plan", "--views", "0:6")
     assert drawn.exit_code == 0 and drawn.stdout.count("crop ") >= 6 and "view 5: " in drawn.stdout
-    assert Image.open(out).height == 6 * (96 + 2 * 14 + 8) + 4
+    assert Image.open(out).height == 6 * (160 + 2 * 14 + 2 * 8) + 8
     refused = run(*command, "--views", "4:9")
     assert refused.exit_code == 2 and "views: expected FIRST:END" in refused.stderr
 
