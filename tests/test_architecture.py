@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = {"datasets": set(), "models": set(), "cache": {"datasets"}, "train": {"cache", "datasets"}}
 PLACES["commands"] = {"datasets", "models", "cache", "train"}
-FILES = sorted(path for place in PLACES for path in (ROOT / place).glob("*.py"))
+FILES = sorted(path for place in PLACES for path in (ROOT / place).rglob("*.py"))
 
 
 def imports(path: Path) -> set[str]:
@@ -18,22 +18,27 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = {0: "", 1: f".{path.parent.name}.", 2: "."}[node.level] + (node.module or "")
-            found |= {base, *(f"{base.rstrip('.')}.{alias.name}" for alias in node.names)}
+            package = ("", *path.relative_to(ROOT).parent.parts)
+            inside = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join([*inside, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_arrows_go_one_way(path: Path) -> None:
-    allowed = PLACES[path.parent.name] | {path.parent.name}
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith(".") and name.strip(".")}
+    place = path.relative_to(ROOT).parts[0]
+    allowed = PLACES[place] | {place}
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith(".")}
     assert ours <= allowed
     assert not any(name.split(".")[0] == "distillcache" for name in imports(path)), "inside, imports are relative"
 
 
 def test_only_the_store_imports_zarr_and_only_models_build_models() -> None:
     assert [p.name for p in FILES if any(n.split(".")[0] == "zarr" for n in imports(p))] == ["store.py"]
-    builders = {p.parent.name for p in FILES for n in ast.walk(ast.parse(p.read_text())) if _is_create_model(n)}
+    builders = {
+        p.relative_to(ROOT).parts[0] for p in FILES for n in ast.walk(ast.parse(p.read_text())) if _is_create_model(n)
+    }
     assert builders == {"models"}
 
 

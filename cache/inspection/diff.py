@@ -101,10 +101,9 @@ def require_same_views(first: Store, second: Store) -> None:
     other = _plan(second)
     for name, ours in _plan(first).items():
         if ours != (theirs := other[name]):
-            if isinstance(ours, list):
-                ours, theirs = _first_of(ours, theirs), _first_of(theirs, ours)
+            found = (_first_of(ours, theirs), _first_of(theirs, ours)) if isinstance(ours, list) else (ours, theirs)
             raise ValueError(
-                f"{name}: expected two stores of the same views, found {ours} in {first.path} and {theirs} in "
+                f"{name}: expected two stores of the same views, found {found[0]} in {first.path} and {found[1]} in "
                 f"{second.path}; compare stores that were made alike"
             )
 
