@@ -85,11 +85,14 @@ def inspect_keys(
     elif sys.stdout.isatty():
         click.echo(table(list(found), list(zip(*found.values(), strict=True))))
     else:  # for other programs; of ImageNet a million lines
-        columns = [_printable(list(map(str, values))) for values in found.values()]
+        columns = [_texts(values) for values in found.values()]
         click.echo("\n".join(map("\t".join, zip(*columns, strict=True))))
 
 
-def _printable(values: list[str]) -> list[str]:
+def _texts(values: list[Any]) -> list[str]:
+    """Return a column as printable texts."""
+    if not isinstance(values[0], str):
+        return list(map(str, values))
     return values if "".join(values).isprintable() else [printable(value, keep="") for value in values]
 
 
