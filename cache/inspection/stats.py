@@ -1,8 +1,12 @@
 """What the teacher thought of a whole store: how often it agrees, with whom, and where it is in doubt."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -106,14 +110,33 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
         found = count(store.path, parts[0])
         report(n)
     else:
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, len(parts)), get_context("spawn")) as pool:
-            found = Counts.empty(store)
-            for part, counted in zip(parts, pool.map(partial(count, store.path), parts), strict=True):
-                found.merge(counted)
-                report(len(part))
+        found = Counts.empty(store)
+        workers = min(os.cpu_count() or 1, len(parts))
+        try:
+            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+                with _ignoring_interrupts():
+                    counting = pool.map(partial(count, store.path), parts)
+                for part, counted in zip(parts, counting, strict=True):
+                    found.merge(counted)
+                    report(len(part))
+        except BrokenProcessPool as error:
+            raise ValueError(f"{store.path}: a process that counts was killed; is memory short? run again") from error
     if not found.views.sum():
         raise ValueError(f"{store.path}: expected labels, found none yet; run cache-teacher first")
     return _said(store, found)
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Start processes that leave Ctrl-C to the main one: what is ignored stays so in those that are started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _said(store: Store, found: Counts) -> Stats:
