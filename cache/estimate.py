@@ -11,7 +11,7 @@ import torch
 
 from ..datasets.files import size_of
 from ..datasets.shards import ShardIndex
-from .create import Request, Teacher, create
+from .create import Request, Teacher, create, describe
 from .fill import fill
 from .store import Store
 
@@ -73,14 +73,10 @@ def estimate(
     nbytes = sum(size_of(url) for url in urls)
     samples = round(len(index.keys) * nbytes / index.shard.nbytes)
     with tempfile.TemporaryDirectory(prefix="distillcache-") as folder:
-        timed, few = _run(Path(folder) / "few.zarr", index, 4 * batch_size, request, teacher, batch_size, workers)
-        block = few.manifest.block
-        rate = timed.views / (timed.ended - timed.began)
-        wanted = max(block, int(rate * seconds))
-        timed, store = _run(
-            Path(folder) / "more.zarr", index, wanted, request, teacher, batch_size, workers, views=block
-        )
-        rate = timed.views / (timed.ended - timed.began)
+        timed, _ = _run(Path(folder) / "few.zarr", index, 4 * batch_size, request, teacher, batch_size, workers)
+        wanted = int(seconds * timed.views / (timed.ended - timed.began))
+        timed, store = _run(Path(folder) / "more.zarr", index, wanted, request, teacher, batch_size, workers)
+        rate, block = timed.views / (timed.ended - timed.began), store.manifest.block
         data = store.chunks.nbytes(metadata=False)
         by_view = sum(data[name] for name in store.by_view)
         by_sample = sum(data[name] for name in ("key", "seed", "target", "offset", "nbytes"))
@@ -108,11 +104,10 @@ def _run(
     teacher: Teacher,
     batch_size: int,
     workers: int,
-    views: int | None = None,
 ) -> tuple[_Timed, Store]:
-    """Cache `views` (a cycle) of as many samples of `index` as make `views_in_all`, in at least four batches."""
-    views = views or request.recipe.repeats
-    count = min(len(index.keys), -(-views_in_all // views))
+    """Cache a block of views of as many samples of `index` as make `views_in_all`, in at least four batches."""
+    views = describe(request, teacher, []).block
+    count = max(1, min(len(index.keys), -(-views_in_all // views)))
     batch_size = max(1, min(batch_size, count * views // 4))
     columns: dict[str, Any] = {name: getattr(index, name)[:count] for name in ("keys", "targets", "offsets", "nbytes")}
     few = replace(index, **columns)

@@ -156,10 +156,7 @@ class Store:
             if unit.views.start > first:
                 chunk[: unit.views.start - first] = self._read(name, (slice(first, unit.views.start), unit.shard))
             chunk[unit.views.start - first :, : new.shape[1]] = new
-            with zarr.config.set(
-                {"array.write_empty_chunks": True}
-            ):  # else a chunk of zeros would look like a lost one
-                array[first : unit.views.stop, unit.shard] = chunk
+            array[first : unit.views.stop, unit.shard] = chunk
 
     def cycle(self, cycle: int, *, topk: bool = False) -> Labels:
         """Return what is cached of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
@@ -227,7 +224,8 @@ class Store:
 
     def _array(self, name: str) -> "zarr.Array[Any]":
         if name not in self._arrays:
-            self._arrays[name] = cast("zarr.Array[Any]", self._group[name])
+            with zarr.config.set({"array.write_empty_chunks": True}):  # which an array takes over when it is opened
+                self._arrays[name] = cast("zarr.Array[Any]", self._group[name])
         return self._arrays[name]
 
     def _read(self, name: str, index: Any = slice(None)) -> Any:
@@ -295,6 +293,6 @@ def _put(
             dtype=str if values.dtype == object else values.dtype,
             compressors=_COMPRESSION,
             dimension_names=dims,
+            config={"write_empty_chunks": True},  # else a chunk of zeros would look like a lost one
         )
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            array[...] = values
+        array[...] = values

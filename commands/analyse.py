@@ -65,10 +65,10 @@ def _print_stats(found: "Stats", rows: int) -> None:
     say(f"{found.agreement:.1%} are the target, {found.partner:.1%} the partner's, {neither:.1%} neither")
     say(f"by view: {min(views):.1%} to {max(views):.1%}; {found.entropy:.2f} bits of doubt a sample")
     drawn = f" (of {found.mixes_drawn:,} views drawn at random)" * (found.mixes_drawn < found.views)
-    groups = [[g.name, g.views, g.agreement, g.partner] for g in (*found.by_mix, *found.by_lambda)]
-    _print_table(
-        f"by mix and lambda, the share of the own view{drawn}", ["mix", "views", "target", "partner's"], groups
-    )
+    groups = [[g.kind, "any", g.views, g.agreement, g.partner] for g in found.by_mix]
+    groups += [[g.kind, f"{g.low:.1f} to {g.high:.1f}", g.views, g.agreement, g.partner] for g in found.by_lambda]
+    header = ["mix", "lambda", "views", "target", "partner's"]
+    _print_table(f"by mix and lambda, the share of the own view{drawn}", header, groups)
     classes = sorted((c for c in found.by_class if c.agreement is not None), key=lambda c: c.agreement or 0.0)
     lowest = [[c.number, c.name, c.samples, c.agreement, c.views, c.labels] for c in classes[:rows]]
     header = ["class", "name", "samples", "agreement", "its views", "said"]
@@ -189,7 +189,7 @@ def inspect_report(cache: Path, shards: Sequence[str], out: Path, **options: Any
     require_output("out", out, ".html")
     store = Store(cache)
     samples, wanted = store.samples(expand(shards)), Filter(keys=options["keys"], classes=options["classes"])
-    with bar("report", len(store.counts) + options["samples"], "steps") as shown:
+    with bar("report", 2 * len(store.counts) + options["samples"], "steps") as shown:
         report(store, samples, out, wanted, count=options["samples"], views=options["views"], progress=shown.update)
     say(f"{out}: {out.stat().st_size:,} bytes")
 

@@ -37,14 +37,12 @@ def _by_view(axes: Any, found: Stats) -> None:
 
 def _by_lambda(axes: Any, found: Stats) -> None:
     for kind, color in (("mixup", "C0"), ("cutmix", "C1")):
-        groups = [(group.name.removeprefix(f"{kind} ").split(" to "), group) for group in found.by_lambda]
-        drawn = [(sum(map(float, ends)) / 2, g) for ends, g in groups if g.name.startswith(kind)]
-        if drawn:
-            at = [x for x, _ in drawn]
-            axes.plot(at, [100 * g.agreement for _, g in drawn], color=color, marker=".", label=f"{kind}: the target")
-            axes.plot(
-                at, [100 * g.partner for _, g in drawn], color=color, marker=".", ls="--", label=f"{kind}: partner's"
-            )
+        groups = [group for group in found.by_lambda if group.kind == kind]
+        if groups:
+            at = [(group.low + group.high) / 2 for group in groups]
+            theirs = [100 * group.partner for group in groups]
+            axes.plot(at, [100 * g.agreement for g in groups], color=color, marker=".", label=f"{kind}: the target")
+            axes.plot(at, theirs, color=color, marker=".", ls="--", label=f"{kind}: partner's")
     axes.set(
         title="What it says, by lambda", xlabel="lambda: share of the own view", ylabel="% of the views", xlim=(0, 1)
     )

@@ -37,7 +37,7 @@ def info(store: Store) -> dict[str, Any]:
         "labels_missing": asked - cached,
         "complete": cached == asked,
         "views_by_shard": {s.name: n for s, n in zip(manifest.shards, done.sum(axis=0).tolist(), strict=True)},
-        "shards_by_block": (done == _asked(store)[:, None]).sum(axis=1).tolist(),
+        "shards_by_block": (done == block_sizes(store)[:, None]).sum(axis=1).tolist(),
         "fill_with": None if cached == asked else command_to_fill(store),
         "bytes": sum(nbytes.values()),
         "bytes_by_array": nbytes,
@@ -51,13 +51,13 @@ def info(store: Store) -> dict[str, Any]:
 
 def completeness(store: Store) -> "np.ndarray[Any, np.dtype[np.int64]]":
     """Return how many views of each block are cached, (block, shard)."""
-    done = np.repeat(_asked(store)[:, None], len(store.counts), axis=1)
+    done = np.repeat(block_sizes(store)[:, None], len(store.counts), axis=1)
     for unit in store.units():
         done[unit.block, unit.shard] -= len(unit.views)
     return done
 
 
-def _asked(store: Store) -> "np.ndarray[Any, np.dtype[np.int64]]":
+def block_sizes(store: Store) -> "np.ndarray[Any, np.dtype[np.int64]]":
     """Return how many views each block has."""
     first = np.arange(0, store.views, store.manifest.block)
     return np.minimum(store.views - first, store.manifest.block)

@@ -19,7 +19,7 @@ from ...datasets.shards import Samples
 from ...datasets.views import Renderer
 from ..store import Store
 from . import svg
-from .info import completeness, info, info_text
+from .info import block_sizes, completeness, info, info_text
 from .lookup import Filter, Place, agreement, label
 from .pictures import fitted, plan_in_words, rendered
 from .stats import Stats, stats
@@ -45,7 +45,7 @@ def report(
     Half of them are those on which the teacher disagrees most, the others are spread over the store. Keys and class
     names are only ever text. Raises ValueError if there are no labels, or for an image that can't be read.
     """
-    found = stats(store)
+    found = stats(store, progress)
     chosen = wanted.select(store)
     places = choose(chosen, agreement(store, chosen, progress), count)
     tile = min(_TILE, store.manifest.recipe.size, int(math.sqrt(_PIXELS / max(1, len(places) * views))))
@@ -61,7 +61,7 @@ def report(
         "title": escape(f"What {Path(store.manifest.teacher.name).name} said: {store.path.name}"),
         "summary": _summary(store, found),
         "facts": escape(info_text(store)),
-        "completeness": svg.heat_map(completeness(store) / _block_sizes(store), "shards", "blocks of views"),
+        "completeness": svg.heat_map(completeness(store) / block_sizes(store)[:, None], "shards", "blocks of views"),
         "charts": _charts(found),
         "confusions": _confusions(found),
         "doubts": _doubts(found),
@@ -119,11 +119,6 @@ def _data_url(image: Any) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _block_sizes(store: Store) -> Any:
-    first = np.arange(0, store.views, store.manifest.block)
-    return np.minimum(store.views - first, store.manifest.block)[:, None]
-
-
 def _summary(store: Store, found: Stats) -> str:
     facts = info(store)
     tiles = {
@@ -145,8 +140,8 @@ def _charts(found: Stats) -> str:
     shares = [None if share is None else 100 * share for share in found.by_view]
     lines = {}
     for kind in ("mixup", "cutmix"):
-        groups = [group for group in found.by_lambda if group.name.startswith(kind)]
-        middles = [float(group.name.split()[1]) + 0.05 for group in groups]
+        groups = [group for group in found.by_lambda if group.kind == kind]
+        middles = [(group.low + group.high) / 2 for group in groups]
         lines[f"{kind}: target"] = list(zip(middles, [100 * group.agreement for group in groups], strict=True))
         lines[f"{kind}: partner's"] = list(zip(middles, [100 * group.partner for group in groups], strict=True))
     classes = sorted(100 * one.agreement for one in found.by_class if one.agreement is not None)

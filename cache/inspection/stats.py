@@ -25,7 +25,11 @@ _LISTED = 1000  # samples and confusions that are kept by name
 class Group:
     """Views that have something in common, and how many of them the teacher gives the target or the partner's."""
 
-    name: str
+    kind: str
+    """Of mix: mixup, cutmix or none."""
+    low: float
+    """Lambda is from `low` to below `high`."""
+    high: float
     views: int
     agreement: float
     """Share of the views with the target as their label."""
@@ -123,7 +127,7 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
             raise ValueError(f"{store.path}: a process that counts was killed; is memory short? run again") from error
     if not found.views.sum():
         raise ValueError(f"{store.path}: expected labels, found none yet; run cache-teacher first")
-    return _said(store, found)
+    return _named(store, found)
 
 
 @contextlib.contextmanager
@@ -139,19 +143,16 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _said(store: Store, found: Counts) -> Stats:
+def _named(store: Store, found: Counts) -> Stats:
     """Return counts as shares, with names."""
-    total, samples, keys, targets = (
-        int(found.views.sum()),
-        int(found.of_class[0].sum()),
-        store.key_table(),
-        store.targets(),
-    )
+    total, samples = int(found.views.sum()), int(found.of_class[0].sum())
+    keys, targets = store.key_table(), store.targets()
 
-    def group(kind: str, bins: range, name: str) -> Group:
-        counted = np.sum([found.mixes[kind, b] for b in bins if (kind, b) in found.mixes], axis=0)
+    def group(kind: str, first: int = 0, end: int = BINS) -> Group:
+        counted = np.sum([found.mixes[kind, b] for b in range(first, end) if (kind, b) in found.mixes], axis=0)
         views, agree, partner = counted.tolist()
-        return Group(name=name, views=views, agreement=agree / views, partner=partner / views)
+        shares = {"agreement": agree / views, "partner": partner / views}
+        return Group(kind=kind, low=first / BINS, high=end / BINS, views=views, **shares)
 
     def doubt(share: float, shard: int, sample: int, label: int) -> Doubt:
         target = int(targets[shard, sample])
@@ -171,12 +172,8 @@ def _said(store: Store, found: Counts) -> Stats:
         agreement=int(found.agree.sum()) / total,
         partner=found.partner / total,
         by_view=[float(a / n) if n else None for a, n in zip(found.agree, found.views, strict=True)],
-        by_mix=[group(kind, range(BINS), kind) for kind in sorted({kind for kind, _ in found.mixes})],
-        by_lambda=[
-            group(kind, range(b, b + 1), f"{kind} {b / BINS:.1f} to {(b + 1) / BINS:.1f}")
-            for kind, b in sorted(found.mixes)
-            if kind != "none"
-        ],
+        by_mix=[group(kind) for kind in sorted({kind for kind, _ in found.mixes})],
+        by_lambda=[group(kind, b, b + 1) for kind, b in sorted(found.mixes) if kind != "none"],
         mixes_drawn=int(sum(counted[0] for counted in found.mixes.values())),
         by_class=[
             Class(

@@ -1,5 +1,6 @@
 """Stage 1: the same store whatever the circumstances."""
 
+import copy
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import webdataset
 
 from distillcache.cache import create, fill
 from distillcache.cache.claims import Claims
@@ -141,6 +143,20 @@ def test_killed_and_started_again_the_store_is_the_same(
     exact = {name for name in reference if not name.startswith(("topk_logit", "probe_logits"))}
     assert set(ours) == set(reference) and {n for n in exact if ours[n] != reference[n]} == set()
     assert [path.name for path in tmp_path.iterdir()] == ["c.zarr"]
+
+
+def test_chunks_of_zeros_are_not_lost_ones(tmp_path: Path, photos: list[bytes], teacher: Teacher) -> None:
+    """One class, number 0, and a teacher that never says another."""
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as tar:
+        for i, photo in enumerate(photos[:4]):
+            tar.write({"__key__": f"x{i}", "jpg": photo, "cls": 0})
+    always = replace(teacher, model=copy.deepcopy(teacher.model))
+    always.model.classifier.bias.data[0] += 1000
+    made = cached(tmp_path / "c.zarr", [str(tmp_path / "a.tar")], always, views=3, topk=1)
+    again = Store(made.path)
+    assert not again.targets().any() and not again.probes().at[0].any()
+    labels = again.read(range(3), 0)
+    assert not labels.label.any() and not labels.topk_index.any()
 
 
 def test_a_store_that_vanishes_is_no_success(tmp_path: Path, shards: str, teacher: Teacher) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas
 import polars
 import pytest
+import webdataset
 import zarr
 from PIL import Image
 
@@ -78,11 +79,11 @@ def test_stats_are_those_of_a_count_by_hand(store: Store, every_view: Any, tmp_p
     for number, share in enumerate(found["by_view"]):
         assert share == pytest.approx(np.mean([view.agrees for *_, view in every_view if view.view == number]))
     for group in found["by_mix"]:
-        same = [view for *_, view in every_view if view.mix == group["name"]]
+        same = [view for *_, view in every_view if view.mix == group["kind"]]
         assert group["views"] == len(same) and group["agreement"] == pytest.approx(np.mean([v.agrees for v in same]))
     for group in found["by_lambda"]:
-        kind, low, _, high = group["name"].split()
-        same = [v for *_, v in every_view if v.mix == kind and float(low) <= v.lam < float(high) + (high == "1.0")]
+        low, high = group["low"], group["high"] + (group["high"] == 1)
+        same = [v for *_, v in every_view if v.mix == group["kind"] and low <= v.lam < high]
         assert group["views"] == len(same)
         assert group["partner"] == pytest.approx(sum(v in partners for v in same) / len(same))
     for one in found["by_class"]:
@@ -219,9 +220,18 @@ def test_exports_are_read_by_pandas_polars_duckdb_and_numpy(tmp_path: Path, stor
     assert refused.exit_code == 2 and "expected a name that ends in .parquet, .csv, .npz" in refused.stderr
 
 
+def test_a_shard_of_one_sample_is_estimated(tmp_path: Path, photos: list[bytes], teacher_folder: Path) -> None:
+    """Fewer views than make a batch, of which the first does not count."""
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as tar:
+        tar.write({"__key__": "x", "jpg": photos[0], "cls": 1})
+    options = ["--teacher", teacher_folder, "--image-size", 32, "--views", 1, "--recipe", "none", "--device", "cpu"]
+    found = json_of("estimate", "--shards", tmp_path / "a.tar", *options, "--seconds", 1)
+    assert found["measured_views"] > 0 and found["samples"] == 1
+
+
 def test_an_estimate_is_near_what_stage_1_takes(tmp_path: Path, shards: str, teacher_folder: Path) -> None:
     options = ["--shards", shards, "--teacher", teacher_folder, "--image-size", 32, "--views", 12, "--device", "cpu"]
-    found = json_of("estimate", *options, "--batch-size", 8, "--seconds", 1)
+    found = json_of("estimate", *options, "--batch-size", 8, "--seconds", 60)  # of a whole shard, at any speed
     assert found["shards"] == 2 and 20 <= found["samples"] <= 26 and found["measured_views"] >= 8
     assert found["seconds"] == pytest.approx(found["samples"] * 12 / found["views_per_second"])
     assert run("cache-teacher", *options, "--cache", tmp_path / "c.zarr").exit_code == 0
