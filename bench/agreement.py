@@ -19,10 +19,10 @@ import torch
 import webdataset
 from PIL import Image
 
-from distillcache.cache.inspection.lookup import partners_of
 from distillcache.cache.store import Store
-from distillcache.datasets.files import expand
-from distillcache.models.inputs import find_device
+from distillcache.datasets.shards.files import expand
+from distillcache.inspection.lookup import partners_of
+from distillcache.runtime.devices import find_device
 
 RECIPES = {"none": [], "crop": [], "deit": [], "deit without mixing": ["--set", "mix_prob=0"]}
 

@@ -14,7 +14,7 @@ import torch
 import webdataset
 from PIL import Image
 
-from distillcache.datasets.files import expand
+from distillcache.datasets.shards.files import expand
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet-sample"

@@ -55,12 +55,12 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
     import torch
 
     from distillcache.cache import create, fill
-    from distillcache.datasets.shards import index_shards
+    from distillcache.datasets.shards.index import index_shards
     from distillcache.models.students import build_student
     from distillcache.models.teachers import load_teacher, save_teacher
+    from distillcache.replay.training_set import TrainingSet
     from distillcache.train.config import Config, Place
-    from distillcache.train.replay import TrainingSet
-    from distillcache.train.student import train_student
+    from distillcache.train.run import train_student
 
     cpu = torch.device("cpu")
     torch.set_num_threads(1)

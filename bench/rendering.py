@@ -14,11 +14,13 @@ import torchvision
 from figures import Figure, Skipped, median, on_cores, photo_shards, rates, ratio, report
 from PIL import Image
 
-from distillcache.datasets import pixels
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.augment.recipes import named
+from distillcache.datasets.loader import load
 from distillcache.datasets.order import Order, Rows
-from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import index_shards, samples_of
-from distillcache.datasets.views import Renderer, load
+from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.index import index_shards
+from distillcache.datasets.views import Renderer
 
 BATCH = 64
 

@@ -13,13 +13,15 @@ from timm.task import TokenDistillationTask
 
 from distillcache.cache import create, fill
 from distillcache.cache.store import Store
-from distillcache.datasets.shards import index_shards
-from distillcache.datasets.views import Renderer, load
+from distillcache.datasets.loader import load
+from distillcache.datasets.shards.index import index_shards
+from distillcache.datasets.views import Renderer
 from distillcache.models.students import build_student
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher
+from distillcache.replay.batches import Replay
+from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
 from distillcache.train.loop import Run, _Training
-from distillcache.train.replay import Replay, TrainingSet
 
 CPU = torch.device("cpu")
 STUDENT = "deit_tiny_distilled_patch16_224"
@@ -90,7 +92,7 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
     )  # fmt: skip
     student = build_student(STUDENT, classes=data.classes, seed=0)
     place = Place(device=CPU, workers=0, out=folder / "run", log=lambda line: None)
-    replay = Replay(data, config, workers=0)
+    replay = Replay(data, batch_size=config.batch_size)
     training = _Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
     training.set_rate(5)
     batches = replay.batches(0, 0, config.epochs)

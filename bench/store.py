@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from figures import PHOTOS, Figure, Skipped, photo_shards, report
 
-from distillcache.cache.inspection.info import info, info_text
 from distillcache.cache.manifest import Manifest, TeacherRecord
 from distillcache.cache.records import Labels, Probes, Unit
 from distillcache.cache.store import Store
-from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import Shard, ShardIndex, samples_of
+from distillcache.datasets.augment.recipes import named
+from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.index import Shard, ShardIndex
+from distillcache.inspection.info import info, info_text
 
 CLASSES, SAMPLES, VIEWS = 1000, 1252, 300
 TINYVIT = "TinyViT 44"

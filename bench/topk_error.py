@@ -11,14 +11,16 @@ from collections.abc import Sequence
 import click
 import torch
 
-from distillcache.datasets.files import expand
+from distillcache.datasets.augment.recipes import named
+from distillcache.datasets.loader import load
 from distillcache.datasets.order import Order
-from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import index_shards, samples_of
-from distillcache.datasets.views import Renderer, load
-from distillcache.models.inputs import find_device
+from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.files import expand
+from distillcache.datasets.shards.index import index_shards
+from distillcache.datasets.views import Renderer
 from distillcache.models.students import build_student
 from distillcache.models.teachers import load_teacher
+from distillcache.runtime.devices import find_device
 from distillcache.train.loss import distillation_loss, from_topk
 
 TAU = 3.0

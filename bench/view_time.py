@@ -15,10 +15,12 @@ from unittest.mock import patch
 import torch
 from figures import on_cores, photo_shards
 
-from distillcache.datasets import ops, pixels, views
+from distillcache.datasets import views
+from distillcache.datasets.augment import ops, pixels
+from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.order import Order
-from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import Samples, index_shards, samples_of
+from distillcache.datasets.samples import Samples, samples_of
+from distillcache.datasets.shards.index import index_shards
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("read the file", Samples, "read"),

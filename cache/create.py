@@ -4,45 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import torch
-
-from ..datasets.order import ALONE, Rows
-from ..datasets.recipes import Recipe, named
-from ..datasets.shards import SampleError, Samples, Shard, ShardIndex, Skipped, samples_of
-from ..datasets.views import Renderer
+from ..datasets.augment.recipes import Recipe, named
+from ..datasets.samples import SampleError, samples_of
+from ..datasets.shards.index import Shard, ShardIndex, Skipped
 from .manifest import Manifest, TeacherRecord, library_versions
-from .records import Probes
+from .probes import probe
 from .store import Store
-
-_PROBES = 8
-
-
-class Teacher(Protocol):
-    """What stage 1 needs of a teacher."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def sha256(self) -> str: ...  # noqa: D102
-    @property
-    def mean(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def std(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def input_size(self) -> int: ...  # noqa: D102
-    @property
-    def dtype(self) -> str: ...  # noqa: D102
-    @property
-    def classes(self) -> int: ...  # noqa: D102
-    @property
-    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Return float32 logits (n, classes) for uint8 views (n, height, width, RGB)."""
-        ...
+from .teacher import Teacher
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,19 +94,8 @@ def create(
     manifest = describe(request, teacher, [index.shard for index in indexes], class_names, skipped)
     samples = samples_of(indexes, manifest.seed)
     try:
-        probes = _probe(manifest, samples, teacher)
+        probes = probe(manifest, samples, teacher)
     except SampleError as error:
         key = indexes[error.shard].keys[error.sample]
         raise ValueError(f"shard {error.name}, key {key}: {error.reason}") from error
     return Store.create(path, manifest, indexes, samples, probes)
-
-
-def _probe(manifest: Manifest, samples: Samples, teacher: Teacher) -> Probes:
-    """Render view 0 of a few samples, unmixed, spread over the shards, and ask the teacher."""
-    shards = np.linspace(0, len(samples.urls) - 1, min(_PROBES, int(samples.count.sum()))).astype(int)
-    places = [(int(s), i % int(samples.count[s])) for i, s in enumerate(shards)]
-    shard, sample = np.array(places, np.int32).T
-    rows = Rows(shard=shard, sample=sample, partner=np.full_like(shard, ALONE), view=np.zeros_like(shard))
-    views = Renderer(manifest.recipe, samples)(rows)
-    at = np.stack([rows.shard, rows.sample, rows.view], axis=1)
-    return Probes(views=views.images.numpy(), logits=teacher.logits(views.images).cpu().numpy(), at=at)

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from ..datasets.files import size_of
-from ..datasets.shards import ShardIndex
-from .create import Request, Teacher, create, describe
+from ..datasets.shards.files import size_of
+from ..datasets.shards.index import ShardIndex
+from .create import Request, create, describe
 from .fill import fill
 from .store import Store
+from .teacher import Teacher
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

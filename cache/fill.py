@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets import atomic
+from ..datasets.loader import load
 from ..datasets.order import Rows
-from ..datasets.shards import Samples
-from ..datasets.views import Renderer, load
+from ..datasets.samples import Samples
+from ..datasets.views import Renderer
+from ..runtime import atomic
 from .claims import Claims, structure
-from .create import Teacher
 from .records import Labels, Unit
 from .store import Store
+from .teacher import Teacher
 
 _Batch = tuple[Rows, torch.Tensor, torch.Tensor]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..datasets.files import base_name, size_of
-from ..datasets.recipes import Recipe
-from ..datasets.shards import Shard, Skipped
-from ..datasets.typed import require_types
+from ..datasets.augment.recipes import Recipe
+from ..datasets.shards.files import base_name, size_of
+from ..datasets.shards.index import Shard, Skipped
+from ..runtime.typed import require_types
 
 FORMAT = 1
 _PIXEL_LIBRARIES = (

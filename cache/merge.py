@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.shards import Samples, ShardIndex
+from ..datasets.samples import Samples
+from ..datasets.shards.index import ShardIndex
 from .records import Labels, Probes, Unit
 from .store import Store
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from ..datasets.order import Order
-from ..datasets.shards import SampleError, Samples, ShardIndex
+from ..datasets.samples import SampleError, Samples
+from ..datasets.shards.index import ShardIndex
 from .chunks import Chunks
 from .manifest import Manifest
 from .records import Labels, Probes, Unit

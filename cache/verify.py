@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.augment.pixels import exact_here
+from ..datasets.loader import load
 from ..datasets.order import ALONE, Rows
-from ..datasets.pixels import exact_here
-from ..datasets.shards import Samples, Shard
-from ..datasets.views import Renderer, Views, load
-from .create import Teacher
+from ..datasets.samples import Samples
+from ..datasets.shards.index import Shard
+from ..datasets.views import Renderer, Views
 from .store import Store
+from .teacher import Teacher
 
 NEAR_TIE = 0.05
 """Logits this close are a tie that another batch size or another GPU may decide otherwise."""

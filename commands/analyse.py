@@ -26,8 +26,8 @@ from .progress import bar
 from .tables import table
 
 if TYPE_CHECKING:
-    from ..cache.inspection.diff import Diff
-    from ..cache.inspection.stats import Stats
+    from ..inspection.diff import Diff
+    from ..inspection.stats import Stats
 
 
 @click.command("stats")
@@ -41,9 +41,9 @@ def inspect_stats(cache: Path, plot: Path | None, rows: int, as_json: bool) -> N
     \b
     Example: distillcache inspect stats regnety.zarr --plot stats.png
     """
-    from ..cache.inspection import charts
-    from ..cache.inspection.stats import stats
     from ..cache.store import Store
+    from ..inspection import charts
+    from ..inspection.stats import stats
 
     if plot:
         require_output("plot", plot, ".png")
@@ -102,8 +102,8 @@ def inspect_diff(first: Path, second: Path, rows: int, as_json: bool) -> None:
     \b
     Example: distillcache inspect diff regnety_160.zarr regnety_040.zarr
     """
-    from ..cache.inspection.diff import diff
     from ..cache.store import Store
+    from ..inspection.diff import diff
 
     stores = Store(first), Store(second)
     with bar("diff", len(stores[0].counts), "shards") as shown:
@@ -135,9 +135,9 @@ def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
     \b
     Example: distillcache inspect merge whole.zarr machine1.zarr machine2.zarr
     """
-    from ..cache.inspection.info import info_text
     from ..cache.merge import merge
     from ..cache.store import Store
+    from ..inspection.info import info_text
 
     opened = [Store(path) for path in stores]
     units = sum(-(-store.views // store.manifest.block) * len(store.counts) for store in opened)
@@ -155,9 +155,9 @@ def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]
     \b
     Example: distillcache inspect export regnety.zarr labels.parquet --class tabby
     """
-    from ..cache.inspection.export import FORMATS, export
-    from ..cache.inspection.lookup import Filter
     from ..cache.store import Store
+    from ..inspection.export import FORMATS, export
+    from ..inspection.lookup import Filter
 
     require_output("out", out, *FORMATS)
     store = Store(cache)
@@ -181,10 +181,10 @@ def inspect_report(cache: Path, shards: Sequence[str], out: Path, **options: Any
     \b
     Example: distillcache inspect report regnety.zarr --shards 'train-*.tar' --out report.html
     """
-    from ..cache.inspection.lookup import Filter
-    from ..cache.inspection.report import report
     from ..cache.store import Store
-    from ..datasets.files import expand
+    from ..datasets.shards.files import expand
+    from ..inspection.lookup import Filter
+    from ..inspection.report import report
 
     require_output("out", out, ".html")
     store = Store(cache)
@@ -213,9 +213,9 @@ def inspect_estimate(shards: Sequence[str], as_json: bool, **options: Any) -> No
     """
     from ..cache.create import Request
     from ..cache.estimate import estimate
-    from ..datasets import pixels
-    from ..datasets.files import expand
-    from ..datasets.shards import index_shard, without_bad_images
+    from ..datasets.augment import pixels
+    from ..datasets.shards.files import expand
+    from ..datasets.shards.index import index_shard, without_bad_images
     from ..models.teachers import load_teacher
 
     device, workers = device_and_workers(options["device"], options["workers"])

@@ -54,10 +54,10 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     """
     from ..cache import create, fill
     from ..cache.claims import structure
-    from ..cache.inspection.info import info_text
     from ..cache.store import Store
-    from ..datasets import pixels
-    from ..datasets.files import class_names, expand
+    from ..datasets.augment import pixels
+    from ..datasets.shards.files import class_names, expand
+    from ..inspection.info import info_text
     from ..models.teachers import load_teacher
 
     if not pixels.exact_here():

@@ -25,7 +25,7 @@ from .progress import bar
 if TYPE_CHECKING:
     import torch
 
-    from ..datasets.shards import Samples
+    from ..datasets.samples import Samples
     from ..models.students import Student
     from ..train.evaluate import CentreCrops
 
@@ -93,8 +93,8 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
     \b
     Example: distillcache evaluate --checkpoint runs/tiny --shards 'val-*.tar' --real
     """
-    from ..datasets import atomic
-    from ..datasets.shards import samples_of
+    from ..datasets.samples import samples_of
+    from ..runtime import atomic
     from ..train.evaluate import predict_student, real_labels
 
     device, workers = device_and_workers(options["device"], options["workers"])
@@ -175,9 +175,9 @@ def compare(
     import numpy as np
 
     from ..cache.store import Store
-    from ..datasets.files import expand
     from ..datasets.order import in_sequence
-    from ..datasets.shards import samples_of
+    from ..datasets.samples import samples_of
+    from ..datasets.shards.files import expand
     from ..train import compare as comparing
     from ..train.evaluate import predict_student
 

@@ -26,7 +26,7 @@ from .progress import bar
 from .tables import table
 
 if TYPE_CHECKING:
-    from ..cache.inspection.lookup import SampleLabels
+    from ..inspection.lookup import SampleLabels
 
 
 @click.group()
@@ -42,8 +42,8 @@ def inspect_info(cache: Path, as_json: bool) -> None:
     \b
     Example: distillcache inspect info regnety.zarr
     """
-    from ..cache.inspection.info import info, info_text
     from ..cache.store import Store
+    from ..inspection.info import info, info_text
 
     store = Store(cache)
     say(json.dumps(info(store), indent=2) if as_json else info_text(store))
@@ -68,8 +68,8 @@ def inspect_keys(
     \b
     Example: distillcache inspect keys regnety.zarr --class 'tabby' --agreement-below 0.2
     """
-    from ..cache.inspection.lookup import Filter, agreement, listed
     from ..cache.store import Store
+    from ..inspection.lookup import Filter, agreement, listed
 
     store = Store(cache)
     chosen, shares = Filter(**filters).select(store), None
@@ -104,8 +104,8 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
     \b
     Example: distillcache inspect label regnety.zarr n01440764_10026
     """
-    from ..cache.inspection.lookup import find, label
     from ..cache.store import Store
+    from ..inspection.lookup import find, label
 
     store = Store(cache)
     found = label(store, find(store, key))
@@ -153,11 +153,11 @@ def inspect_show(
     Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
              distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --views 3:4 --steps --plan
     """
-    from ..cache.inspection.lookup import find
-    from ..cache.inspection.pictures import plan_in_words, show
     from ..cache.store import Store
-    from ..datasets import atomic
-    from ..datasets.files import expand
+    from ..datasets.shards.files import expand
+    from ..inspection.lookup import find
+    from ..inspection.pictures import plan_in_words, show
+    from ..runtime import atomic
 
     require_output("out", out, ".png")
     store = Store(cache)
@@ -195,7 +195,7 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
     """
     from ..cache import verify as verifying
     from ..cache.store import Store
-    from ..datasets.files import expand
+    from ..datasets.shards.files import expand
     from ..models.teachers import load_teacher
 
     store = Store(cache)

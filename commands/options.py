@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..datasets.recipes import NAMES
+from ..datasets.augment.recipes import NAMES
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def device_and_workers(device: str, workers: int | None) -> "tuple[torch.device, int]":
     """Return the device of that name, and how many processes render views for it; ValueError if it isn't there."""
-    from ..models.inputs import find_device
+    from ..runtime.devices import find_device
 
     found, here = find_device(device), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
     cores = max(1, (os.cpu_count() or 1) // here)

@@ -11,7 +11,8 @@ from .options import SEED, say
 from .progress import bar
 
 if TYPE_CHECKING:
-    from ..datasets.shards import Samples, ShardIndex
+    from ..datasets.samples import Samples
+    from ..datasets.shards.index import ShardIndex
 
 
 @click.command("make-shards")
@@ -25,7 +26,7 @@ def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:
     \b
     Example: distillcache make-shards imagenet/train shards/ --per-shard 1252
     """
-    from ..datasets import writer
+    from ..datasets.shards import writing as writer
 
     def progress(shards: Sequence[Sequence[writer.Entry]]) -> Any:
         with bar("make-shards", len(shards), "shards") as shown:
@@ -41,8 +42,8 @@ def read_index(
     shards: Sequence[str], *, digest: bool, screen: "Callable[[ShardIndex], ShardIndex]" = lambda index: index
 ) -> "list[ShardIndex]":
     """Return the index of every shard that `shards` names, read and `screen`ed under a bar; `digest`: with SHA-256."""
-    from ..datasets.files import expand
-    from ..datasets.shards import index_shards
+    from ..datasets.shards.files import expand
+    from ..datasets.shards.index import index_shards
 
     urls = expand(shards)
     with bar("reading shards", len(urls), "shards") as shown:
@@ -57,8 +58,8 @@ def read_index(
 
 def screened_index(shards: Sequence[str], *, skip: bool) -> "list[ShardIndex]":
     """Return the index of every shard once each image was decoded; bad ones end the command, or are left out."""
-    from ..datasets import pixels
-    from ..datasets.shards import without_bad_images
+    from ..datasets.augment import pixels
+    from ..datasets.shards.index import without_bad_images
 
     indexes = read_index(
         shards, digest=True, screen=functools.partial(without_bad_images, decode=pixels.decode, skip=skip)
@@ -70,6 +71,6 @@ def screened_index(shards: Sequence[str], *, skip: bool) -> "list[ShardIndex]":
 
 def held_out(shards: Sequence[str]) -> "Samples | None":
     """Return the samples of held-out shards, if any are named."""
-    from ..datasets.shards import samples_of
+    from ..datasets.samples import samples_of
 
     return samples_of(read_index(shards, digest=False), 0) if shards else None

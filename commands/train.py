@@ -23,7 +23,8 @@ from .options import (
 from .progress import bar
 
 if TYPE_CHECKING:
-    from ..train.replay import TrainingSet
+    from ..cache.store import Store
+    from ..replay.training_set import TrainingSet
 
 _optimizer_options = (
     click.option("--batch-size", type=int, default=1024, show_default=True, help="Images a step."),
@@ -71,10 +72,10 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
     On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
     """
     from ..models.students import build_student, parse_kwargs
-    from ..train import student as training
+    from ..runtime.processes import join, leave
     from ..train.checkpoint import read_weights
     from ..train.config import Config, Place
-    from ..train.processes import join, leave
+    from ..train.run import train_student as run_training
 
     workers, val_shards = options.pop("workers"), options.pop("val_shards")
     kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
@@ -124,10 +125,35 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
             start_at=shown.start_at,
             log=shown.write,
         )
-        summary = training.train_student(student.to(device), data, held_out, config, place)
+        summary = run_training(student.to(device), data, held_out, config, place)
     if summary:
-        say(training.table(summary, data.store, shards, out))
+        say(_summary_text(summary, data.store, shards, out))
     leave()
+
+
+def _summary_text(summary: dict[str, Any], store: "Store | None", shards: Sequence[str], out: Path) -> str:
+    """Return the short table that a finished run ends with."""
+    from ..inspection.info import info
+
+    top1 = {head: summary[f"top1_{head}"] for head in ("class", "distill", "both") if f"top1_{head}" in summary}
+    rows = [(f"student top-1, {head} head{'s' * (head == 'both')}", f"{v:.2f}%") for head, v in top1.items()]
+    rows += [
+        (f"{name.replace('_top1_', ' top-1, ')}", f"{v:.2f}%") for name, v in summary.items() if "ema_top1" in name
+    ]
+    rows = rows or [("student top-1", _percent(None))]
+    if store:
+        facts = info(store)
+        size = f"{facts['bytes']:,} bytes, {facts['bytes_per_view']} bytes a view ({facts['labels']:,} views)"
+        rows = [("teacher top-1", _percent(store.manifest.teacher_top1)), *rows, ("store", size)]
+    rows += [("shards", " ".join(shards))]
+    rows += [("cache", str(store.path))] if store else []
+    rows += [("student", f"{out / 'student.safetensors'}")]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _percent(value: float | None) -> str:
+    return "not measured (--val-shards)" if value is None else f"{value:.2f}%"
 
 
 def _training_set(
@@ -135,9 +161,9 @@ def _training_set(
 ) -> "TrainingSet":
     """Take the recipe's options out of `options` and return what they, shards and store say to train on."""
     from ..cache.store import Store
-    from ..datasets import recipes
-    from ..datasets.files import class_names, expand
-    from ..train.replay import TrainingSet
+    from ..datasets.augment import recipes
+    from ..datasets.shards.files import class_names, expand
+    from ..replay.training_set import TrainingSet
 
     name, overrides, size = (options.pop(option) for option in ("recipe", "overrides", "image_size"))
     if cache:
@@ -165,11 +191,11 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
     \b
     Example: distillcache train-teacher --shards 'train-*.tar' --out teacher --model regnety_002
     """
-    from ..datasets.files import class_names
+    from ..datasets.shards.files import class_names
     from ..models.students import build_student
     from ..models.teachers import save_teacher
     from ..train.config import Config, Place
-    from ..train.student import train_student
+    from ..train.run import train_student
 
     device, workers = device_and_workers(options["device"], options["workers"])
     data = _training_set(shards, None, options | {"window": 0}, recipe="crop")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from .philox import Stream, permutation, words
-from .recipes import Recipe
+from .augment.philox import Stream, permutation, words
+from .augment.recipes import Recipe
 
 Int32s = NDArray[np.int32]
 ALONE = -1

@@ -16,8 +16,8 @@ from sklearn.datasets import load_sample_images
 from distillcache.cache import create, fill
 from distillcache.cache.store import Store
 from distillcache.cli import main
-from distillcache.datasets.files import expand
-from distillcache.datasets.shards import index_shards
+from distillcache.datasets.shards.files import expand
+from distillcache.datasets.shards.index import index_shards
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher
 
 FUZZ = int(os.environ.get("FUZZ", "1"))

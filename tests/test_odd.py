@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from distillcache.cache.store import Store
-from distillcache.datasets import pixels
-from distillcache.datasets.shards import index_shard
-from distillcache.datasets.watch import Watch
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.shards.index import index_shard
+from distillcache.runtime.watch import Watch
 
 from .conftest import run
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from distillcache.cache.fill import labels_of
 from distillcache.cache.records import Labels, Probes, Unit
 from distillcache.cache.store import Store
-from distillcache.datasets.plans import Box, plan_mix, plan_view
-from distillcache.datasets.recipes import NAMES, named
-from distillcache.datasets.shards import ShardIndex, index_shard, samples_of
+from distillcache.datasets.augment.plans import Box, plan_mix, plan_view
+from distillcache.datasets.augment.recipes import NAMES, named
+from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.index import ShardIndex, index_shard
 
 from .conftest import FUZZ
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distillcache.cache.store import Store
-from distillcache.datasets import atomic, pixels
-from distillcache.datasets.shards import index_shard
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.shards.index import index_shard
+from distillcache.runtime import atomic
 
 from .conftest import FUZZ, run
 

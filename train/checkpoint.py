@@ -12,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from timm.models import clean_state_dict
 from torch import nn
 
-from ..datasets import atomic
+from ..runtime import atomic
 
 FORMAT = 1
 _METADATA = "distillcache"

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..cache.store import Store
+from ..datasets.augment.recipes import named
 from ..datasets.order import in_sequence
-from ..datasets.recipes import named
 from .evaluate import CentreCrops
 
 

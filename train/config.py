@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from .processes import ALONE, Processes
+from ..runtime.processes import ALONE, Processes
 
 Distill = Literal["hard", "soft", "none"]
 _MAY_CHANGE = ("grad_accum_steps", "compile", "reuse_views", "allow_drift")  # in a run that is resumed

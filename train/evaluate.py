@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..datasets.augment.recipes import named
+from ..datasets.loader import load
 from ..datasets.order import in_sequence
-from ..datasets.recipes import named
-from ..datasets.shards import Samples
-from ..datasets.views import Renderer, load
+from ..datasets.samples import Samples
+from ..datasets.views import Renderer
 
 BATCH_SIZE = 256
 _LARGEST = 5

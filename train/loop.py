@@ -15,15 +15,15 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from ..datasets.philox import Stream, words
-from ..datasets.shards import Samples
+from ..datasets.augment.philox import Stream, words
+from ..datasets.samples import Samples
+from ..replay.batches import Batch, Replay
 from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
 from .evaluate import CentreCrops, predict_student
-from .folder import RunFolder
-from .loss import distillation_loss, mixed_target
-from .replay import Batch, Replay
+from .loss import distillation_loss, from_topk, mixed_target
+from .metrics import RunFolder
 
 _STEPS_BETWEEN_LOOKS = 20  # on a GPU, and with several processes, a look at what happened waits for all steps before
 
@@ -198,8 +198,15 @@ class _Training:
             logits = self.student(batch.images)
         target = mixed_target(batch.target, batch.partner, batch.lam, config.classes, config.smoothing)
         return distillation_loss(
-            logits, target, batch.teacher, distill=config.distill, alpha=config.alpha, tau=config.tau
+            logits, target, self._teacher(batch), distill=config.distill, alpha=config.alpha, tau=config.tau
         )
+
+    def _teacher(self, batch: Batch) -> torch.Tensor | None:
+        """Return what the loss asks of the teacher: labels, or for `soft` log-probabilities (n, classes)."""
+        if self.config.distill != "soft":
+            return batch.label
+        assert batch.topk_index is not None and batch.topk_logit is not None
+        return from_topk(batch.topk_index, batch.topk_logit, self.config.classes)
 
     def _evaluate(self) -> dict[str, float]:
         if not self.run.held_out:

@@ -18,8 +18,8 @@ import webdataset
 from distillcache.cache import create, fill
 from distillcache.cache.claims import Claims
 from distillcache.cache.store import Store
-from distillcache.datasets.files import expand
 from distillcache.datasets.order import Rows
+from distillcache.datasets.shards.files import expand
 from distillcache.datasets.views import Renderer
 from distillcache.models.teachers import Teacher
 

@@ -48,7 +48,7 @@ def make() -> None:
     from sklearn.datasets import load_sample_images
 
     from distillcache.cache import create, fill
-    from distillcache.datasets.shards import index_shards
+    from distillcache.datasets.shards.index import index_shards
     from distillcache.models.teachers import load_teacher, save_teacher
 
     HERE.mkdir()

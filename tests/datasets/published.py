@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torchvision.transforms.functional as TF
 from PIL import Image, ImageFilter, ImageOps
 
-from distillcache.datasets.plans import Box, ViewPlan
+from distillcache.datasets.augment.plans import Box, ViewPlan
 
 Resize = Callable[[Image.Image, int, int], Image.Image]
 DEIT3_OPS = {

@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from distillcache.datasets import pixels
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.augment.philox import Stream, words
+from distillcache.datasets.augment.plans import RANDAUGMENT_OPS, THREE_AUGMENT_OPS, Op, ViewPlan, plan_mix, plan_view
+from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.order import Order, sample_seeds
-from distillcache.datasets.philox import Stream, words
-from distillcache.datasets.plans import RANDAUGMENT_OPS, THREE_AUGMENT_OPS, Op, ViewPlan, plan_mix, plan_view
-from distillcache.datasets.recipes import named
 
 GOLDEN = Path(__file__).with_name("golden.json")
 NAMES = ("deit", "deit3", "crop", "none")

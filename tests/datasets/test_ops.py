@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from timm.data import auto_augment
 
-from distillcache.datasets import ops, plans
+from distillcache.datasets.augment import ops, plans
 
 from .published import DEIT3_OPS
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.order import ALONE, Order, Rows, in_sequence, sample_seeds
-from distillcache.datasets.recipes import named
 
 SIZES = st.lists(st.integers(1, 20), min_size=1, max_size=5)
 

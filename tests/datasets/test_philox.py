@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillcache.datasets.philox import Draws, Stream, permutation, words
+from distillcache.datasets.augment.philox import Draws, Stream, permutation, words
 
 MASK = 2**64 - 1
 UINT64 = st.integers(0, MASK)

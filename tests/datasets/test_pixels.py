@@ -14,9 +14,9 @@ from PIL import Image
 from scipy.stats import chi2_contingency, ks_2samp
 from timm.data.random_erasing import RandomErasing
 
-from distillcache.datasets import pixels
-from distillcache.datasets.plans import Box, ViewPlan, plan_view
-from distillcache.datasets.recipes import Recipe, named
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.augment.plans import Box, ViewPlan, plan_view
+from distillcache.datasets.augment.recipes import Recipe, named
 
 from . import published
 
@@ -58,7 +58,7 @@ def boxes(height: int, width: int, seed: int) -> list[Box]:
 
 @pytest.mark.parametrize(("capability", "exact"), [("default", False), ("avx2", True)])
 def test_a_cpu_below_avx2_is_known(capability: str, exact: bool) -> None:
-    script = "from distillcache.datasets.pixels import exact_here; print(exact_here())"
+    script = "from distillcache.datasets.augment.pixels import exact_here; print(exact_here())"
     limits = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
     assert subprocess.check_output([sys.executable, "-c", script], env=limits, text=True).strip() == str(exact)
 

@@ -16,8 +16,8 @@ from timm.data.mixup import Mixup, cutmix_bbox_and_lam
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import ColorJitter, RandomChoice, RandomCrop, Resize
 
-from distillcache.datasets.plans import JITTER_OPS, RANDAUGMENT_OPS, ViewPlan, plan_mix, plan_view
-from distillcache.datasets.recipes import named
+from distillcache.datasets.augment.plans import JITTER_OPS, RANDAUGMENT_OPS, ViewPlan, plan_mix, plan_view
+from distillcache.datasets.augment.recipes import named
 
 N = 100_000
 HEIGHT, WIDTH, SIZE = 375, 500, 224

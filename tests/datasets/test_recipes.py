@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillcache.datasets.plans import SimpleCrop, plan_mix, plan_view
-from distillcache.datasets.recipes import NAMES, Recipe, named
+from distillcache.datasets.augment.plans import SimpleCrop, plan_mix, plan_view
+from distillcache.datasets.augment.recipes import NAMES, Recipe, named
 
 
 @given(st.sampled_from(NAMES), st.integers(16, 1024), st.floats(0, 1), st.integers(1, 9))

@@ -9,10 +9,11 @@ import pytest
 import webdataset
 from PIL import Image
 
-from distillcache.datasets import pixels
-from distillcache.datasets.files import class_names, expand
-from distillcache.datasets.shards import index_shards, samples_of
-from distillcache.datasets.writer import make_shards
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.files import class_names, expand
+from distillcache.datasets.shards.index import index_shards
+from distillcache.datasets.shards.writing import make_shards
 
 
 def tar(path: Path, members: dict[str, bytes]) -> str:

@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from distillcache.datasets import pixels
-from distillcache.datasets.files import expand
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.augment.plans import plan_mix, plan_view
+from distillcache.datasets.augment.recipes import named
+from distillcache.datasets.loader import load
 from distillcache.datasets.order import Order, Rows
-from distillcache.datasets.plans import plan_mix, plan_view
-from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import SampleError, Samples, index_shards, samples_of
-from distillcache.datasets.views import Renderer, load
+from distillcache.datasets.samples import SampleError, Samples, samples_of
+from distillcache.datasets.shards.files import expand
+from distillcache.datasets.shards.index import index_shards
+from distillcache.datasets.views import Renderer
 
 RECIPE = named("deit", size=48)
 

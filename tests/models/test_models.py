@@ -7,9 +7,10 @@ import pytest
 import timm
 import torch
 
-from distillcache.models.inputs import find_device, normalize
+from distillcache.models.inputs import normalize
 from distillcache.models.students import build_student, parse_kwargs
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher, weights_digest
+from distillcache.runtime.devices import find_device
 from tests.conftest import run
 
 CPU = torch.device("cpu")

@@ -14,10 +14,11 @@ import webdataset
 from timm.data import RealLabelsImagenet
 
 from distillcache.cache.store import Store
-from distillcache.datasets.files import expand
+from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.order import in_sequence
-from distillcache.datasets.recipes import named
-from distillcache.datasets.shards import index_shards, samples_of
+from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.files import expand
+from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.views import Renderer
 from distillcache.models.students import Student, build_student
 from distillcache.models.teachers import Teacher

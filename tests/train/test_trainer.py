@@ -16,7 +16,7 @@ from timm.utils import ModelEmaV3
 from distillcache.cache.store import Store
 from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, _Training
-from distillcache.train.student import train_student
+from distillcache.train.run import train_student
 from tests.conftest import run
 
 from .test_train import config, place, stored, student, train

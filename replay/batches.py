@@ -2,8 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,18 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..cache.manifest import fingerprint
 from ..cache.records import Labels
-from ..cache.store import Store
-from ..datasets.order import ALONE, Order, Rows
-from ..datasets.pixels import exact_here
-from ..datasets.recipes import Recipe
-from ..datasets.shards import Samples, ShardIndex, samples_of
-from ..datasets.views import Renderer, Views, load
-from .config import Config
-from .loss import from_topk
-from .processes import ALONE as ONE_PROCESS
-from .processes import Processes
+from ..datasets.augment.pixels import exact_here
+from ..datasets.loader import load
+from ..datasets.order import ALONE, Rows
+from ..datasets.views import Renderer, Views
+from .training_set import TrainingSet
 
 
 class ReplayError(RuntimeError):
@@ -31,56 +24,20 @@ class ReplayError(RuntimeError):
     exit_code = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingSet:
-    """What a run is trained on: samples in an order and, from a store, what the teacher said of them."""
-
-    order: Order
-    samples: Samples
-    store: Store | None
-    classes: int
-    fingerprint: str
-
-    @classmethod
-    def stored(cls, store: Store, urls: Sequence[str], window: int = 0) -> "TrainingSet":
-        """Return the views of a store, rendered from the shards at `urls`; ValueError if those are others."""
-        manifest = store.manifest
-        return cls(
-            order=store.order(window),
-            samples=store.samples(urls),
-            store=store,
-            classes=manifest.teacher.classes,
-            fingerprint=manifest.fingerprint,
-        )
-
-    @classmethod
-    def fresh(
-        cls, indexes: Sequence[ShardIndex], recipe: Recipe, *, classes: int, seed: int, window: int = 0
-    ) -> "TrainingSet":
-        """Return as many views as are asked for, without labels, of freshly indexed shards."""
-        samples = samples_of(indexes, seed)
-        names = [index.shard.name for index in indexes]
-        return cls(
-            order=Order(seed=seed, shards=names, samples=samples.count.tolist(), recipe=recipe, window=window),
-            samples=samples,
-            store=None,
-            classes=max(classes, 1 + int(samples.target.max())),
-            fingerprint=fingerprint(recipe, seed, (index.shard for index in indexes)),
-        )
-
-
 class Batch(NamedTuple):
     """One step's slice of the global batch; tensors are on the CPU.
 
-    images uint8 (n, height, width, RGB), target and partner int64 (n,), lam float32 (n,); teacher is what the loss asks
-    of it: labels int64 (n,), or for `soft` log-probabilities float32 (n, classes), or None.
+    images uint8 (n, height, width, RGB), target and partner int64 (n,), lam float32 (n,). Of what the teacher said,
+    label int64 (n,) and, where they are asked for, topk_index int64 and topk_logit float16 (n, k), largest first.
     """
 
     images: torch.Tensor
     target: torch.Tensor
     partner: torch.Tensor
     lam: torch.Tensor
-    teacher: torch.Tensor | None
+    label: torch.Tensor | None = None
+    topk_index: torch.Tensor | None = None
+    topk_logit: torch.Tensor | None = None
 
     def part(self, number: int, parts: int) -> "Batch":
         """Return one of `parts` slices, of equal sizes up to one."""
@@ -96,14 +53,29 @@ class Batch(NamedTuple):
 class Replay:
     """The views of a training set in training order, sliced into batches."""
 
-    def __init__(self, data: TrainingSet, config: Config, *, workers: int, processes: Processes = ONE_PROCESS) -> None:
-        size, rank, world = config.batch_size, processes.rank, processes.world
-        if size % world:
-            raise ValueError(f"batch-size: expected a multiple of {world} processes, found {size}")
-        self._order, self._samples, self._store, self._classes = data.order, data.samples, data.store, data.classes
-        self._batch_size, self._workers, self._reuse = size, workers, config.reuse_views
-        self._soft, self._allow_drift = config.distill == "soft", config.allow_drift
-        self._slice = slice(rank * size // world, (rank + 1) * size // world)
+    def __init__(
+        self,
+        data: TrainingSet,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        topk: bool = False,
+        reuse_views: bool = False,
+        allow_drift: bool = False,
+    ) -> None:
+        """Slice `data` into global batches of `batch_size`, of which this process, `rank` of `world`, takes its part.
+
+        `topk` also reads the teacher's largest logits; `reuse_views` starts over when the cached views are used up;
+        `allow_drift` does not compare checks. Raises ValueError if the batch can't be shared out evenly.
+        """
+        if batch_size % world:
+            raise ValueError(f"batch-size: expected a multiple of {world} processes, found {batch_size}")
+        self._order, self._samples, self._store = data.order, data.samples, data.store
+        self._batch_size, self._workers, self._reuse = batch_size, workers, reuse_views
+        self._topk, self._allow_drift = topk, allow_drift
+        self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         self._rows = lru_cache(maxsize=2)(self._order.epoch)
         self._labels = lru_cache(maxsize=1)(self._read_labels)
 
@@ -151,25 +123,23 @@ class Replay:
 
     def _read_labels(self, cycle: int) -> Labels:
         assert self._store
-        return self._store.cycle(cycle, topk=self._soft)
+        return self._store.cycle(cycle, topk=self._topk)
 
     def _batch(self, rows: Rows, views: Views, cycle: int) -> Batch:
         target = self._samples.target[rows.shard, rows.sample]
         alone = rows.partner == ALONE
         partner = np.where(alone, target, self._samples.target[rows.shard, rows.partner])
-        teacher = None
-        if self._store:
-            labels, place = self._labels(cycle), (rows.view - cycle * self._order.repeats, rows.shard, rows.sample)
-            if (wrong := labels.check[place] != views.check.numpy()).any() and not self._allow_drift:
-                self._refuse(rows[np.flatnonzero(wrong)[:1]])
-            teacher = self._teacher(labels, place)
-        return Batch(views.images, _int64(target), _int64(partner), views.lam, teacher)
-
-    def _teacher(self, labels: Labels, place: tuple[NDArray[Any], ...]) -> torch.Tensor:
-        if not self._soft:
-            return _int64(labels.label[place])
-        assert labels.topk_index is not None and labels.topk_logit is not None
-        return from_topk(_int64(labels.topk_index[place]), torch.from_numpy(labels.topk_logit[place]), self._classes)
+        batch = Batch(views.images, _int64(target), _int64(partner), views.lam)
+        if not self._store:
+            return batch
+        labels, place = self._labels(cycle), (rows.view - cycle * self._order.repeats, rows.shard, rows.sample)
+        if (wrong := labels.check[place] != views.check.numpy()).any() and not self._allow_drift:
+            self._refuse(rows[np.flatnonzero(wrong)[:1]])
+        batch = batch._replace(label=_int64(labels.label[place]))
+        if labels.topk_index is None or labels.topk_logit is None:
+            return batch
+        index, logit = labels.topk_index[place], labels.topk_logit[place]
+        return batch._replace(topk_index=_int64(index), topk_logit=torch.from_numpy(logit))
 
     def _refuse(self, row: Rows) -> None:
         assert self._store

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.order import ALONE
-from ...datasets.plans import plan_mix
-from ..store import Store
+from ..cache.store import Store
+from ..datasets.augment.plans import plan_mix
+from ..datasets.order import ALONE
 from .lookup import partners_of
 
 BINS = 10

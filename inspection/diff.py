@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..store import Store
+from ..cache.store import Store
 from .counting import Confusions
 from .lookup import class_name
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..datasets import atomic
+from ..runtime import atomic
 from .config import Config, Place
 
 FORMAT = 1

@@ -14,7 +14,7 @@ import braceexpand
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from .watch import Watch
+from ...runtime.watch import Watch
 
 _WATCH = Watch()
 _MOST = 1_000_000  # shards that braces may name

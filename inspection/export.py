@@ -9,10 +9,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets import atomic
-from ...datasets.order import ALONE
-from ...datasets.plans import plan_mix
-from ..store import Store
+from ..cache.store import Store
+from ..datasets.augment.plans import plan_mix
+from ..datasets.order import ALONE
+from ..runtime import atomic
 from .lookup import Filter, partners_of
 
 FORMATS = (".parquet", ".csv", ".npz")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...datasets import atomic
-from ...datasets.shards import Samples
-from ...datasets.views import Renderer
-from ..store import Store
+from ..cache.store import Store
+from ..datasets.samples import Samples
+from ..datasets.views import Renderer
+from ..runtime import atomic
 from . import svg
 from .info import block_sizes, completeness, info, info_text
 from .lookup import Filter, Place, agreement, label

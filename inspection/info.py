@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..store import Store
+from ..cache.store import Store
 
 
 def info(store: Store) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from ..store import Store
+from ..cache.store import Store
 from .counting import BINS, Counts, count
 from .lookup import class_name
 

@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from . import atomic
-from .philox import Stream, permutation
-from .shards import IMAGE_EXTENSIONS
+from ...runtime import atomic
+from ..augment.philox import Stream, permutation
+from .index import IMAGE_EXTENSIONS
 
 FORMAT = 1
 _HELD_OUT = 5  # of the digits, every fifth after shuffling

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ...datasets import atomic
+from ..runtime import atomic
 from .stats import Stats
 
 _CONFUSIONS = 12

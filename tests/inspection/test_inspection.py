@@ -17,11 +17,11 @@ import webdataset
 import zarr
 from PIL import Image
 
-from distillcache.cache.inspection.lookup import find, label
-from distillcache.cache.inspection.pictures import planned, rendered, stages
 from distillcache.cache.store import Store
-from distillcache.datasets import pixels
-from distillcache.datasets.files import expand
+from distillcache.datasets.augment import pixels
+from distillcache.datasets.shards.files import expand
+from distillcache.inspection.lookup import find, label
+from distillcache.inspection.pictures import planned, rendered, stages
 from distillcache.models.teachers import Teacher, load_teacher
 
 from ..conftest import cached, run
@@ -109,7 +109,7 @@ def test_stats_are_those_of_a_count_by_hand(store: Store, every_view: Any, tmp_p
 def test_counts_of_parts_add_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """As processes count them, of a store with many shards."""
     at_once = json_of("stats", store.path)
-    monkeypatch.setattr("distillcache.cache.inspection.stats._AT_ONCE", 1)
+    monkeypatch.setattr("distillcache.inspection.stats._AT_ONCE", 1)
     in_parts = json_of("stats", store.path)
     assert in_parts.pop("entropy") == pytest.approx(at_once.pop("entropy")) and in_parts == at_once
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...datasets import pixels
-from ...datasets.kernels import UInt8Image
-from ...datasets.order import Rows
-from ...datasets.plans import Box, MixPlan, SimpleCrop, ViewPlan
-from ...datasets.shards import Samples
-from ...datasets.views import Renderer
-from ..store import Store
+from ..cache.store import Store
+from ..datasets.augment import pixels
+from ..datasets.augment.kernels import UInt8Image
+from ..datasets.augment.plans import Box, MixPlan, SimpleCrop, ViewPlan
+from ..datasets.order import Rows
+from ..datasets.samples import Samples
+from ..datasets.views import Renderer
 from .lookup import Place, ViewLabel, find, label, partners_of
 
 _LINE, _GAP, _CELL = 14, 8, 160

@@ -1,44 +1,19 @@
 """Stage 2: train a student from shards and store, without any teacher; or from shards alone."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from ..cache.inspection.info import info
 from ..cache.store import Store
 from ..cache.verify import drift
-from ..datasets.shards import Samples
+from ..datasets.samples import Samples
+from ..replay.batches import Replay, ReplayError
+from ..replay.training_set import TrainingSet
 from . import checkpoint
 from .config import Config, Place
-from .folder import write_summary
 from .loop import Run, best_epoch, train
-from .replay import Replay, ReplayError, TrainingSet
-
-
-def table(summary: dict[str, Any], store: Store | None, shards: Sequence[str], out: Path) -> str:
-    """Return the short table that a finished run ends with."""
-    top1 = {head: summary[f"top1_{head}"] for head in ("class", "distill", "both") if f"top1_{head}" in summary}
-    rows = [(f"student top-1, {head} head{'s' * (head == 'both')}", f"{v:.2f}%") for head, v in top1.items()]
-    rows += [
-        (f"{name.replace('_top1_', ' top-1, ')}", f"{v:.2f}%") for name, v in summary.items() if "ema_top1" in name
-    ]
-    rows = rows or [("student top-1", _percent(None))]
-    if store:
-        facts = info(store)
-        size = f"{facts['bytes']:,} bytes, {facts['bytes_per_view']} bytes a view ({facts['labels']:,} views)"
-        rows = [("teacher top-1", _percent(store.manifest.teacher_top1)), *rows, ("store", size)]
-    rows += [("shards", " ".join(shards))]
-    rows += [("cache", str(store.path))] if store else []
-    rows += [("student", f"{out / 'student.safetensors'}")]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def _percent(value: float | None) -> str:
-    return "not measured (--val-shards)" if value is None else f"{value:.2f}%"
+from .metrics import write_summary
 
 
 def train_student(
@@ -53,7 +28,16 @@ def train_student(
         raise ValueError(f"val-shards: expected classes below the student's {data.classes}, found {found}")
     if data.store:
         _require_teachers_views(data.store, data.samples, config, place)
-    replay = Replay(data, config, workers=place.workers, processes=place.processes)
+    replay = Replay(
+        data,
+        batch_size=config.batch_size,
+        rank=place.processes.rank,
+        world=place.processes.world,
+        workers=place.workers,
+        topk=config.distill == "soft",
+        reuse_views=config.reuse_views,
+        allow_drift=config.allow_drift,
+    )
     trained_on: dict[str, Any] = {"shards": list(data.samples.urls), "recipe": data.order.recipe.to_dict()}
     if data.store:
         trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}

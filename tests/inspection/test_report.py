@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from .conftest import CLASSES, run
+from tests.conftest import CLASSES, run
 
 EVIL = [
     "<script>document.title='owned'</script>",

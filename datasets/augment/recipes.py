@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from .typed import require_types
+from ...runtime.typed import require_types
 
 CROPS = ("resized", "simple", "centre")
 _ADDED = frozenset({"three_augment", "color_jitter"})

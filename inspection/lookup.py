@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.order import ALONE, Order
-from ...datasets.plans import plan_mix
-from ..store import Store
+from ..cache.store import Store
+from ..datasets.augment.plans import plan_mix
+from ..datasets.order import ALONE, Order
 
 Place = tuple[int, int]
 """A sample's shard and its number there."""

@@ -1,0 +1,1 @@
+"""WebDataset tars: locating, reading, indexing and writing them."""

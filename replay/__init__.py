@@ -1,0 +1,1 @@
+"""Stored views again, in order and checked: what a trainer is fed. There is no training in it."""

@@ -1,0 +1,49 @@
+"""What a run is trained on: samples in an order and, from a store, what the teacher said of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..cache.manifest import fingerprint
+from ..cache.store import Store
+from ..datasets.augment.recipes import Recipe
+from ..datasets.order import Order
+from ..datasets.samples import Samples, samples_of
+from ..datasets.shards.index import ShardIndex
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """What a run is trained on: samples in an order and, from a store, what the teacher said of them."""
+
+    order: Order
+    samples: Samples
+    store: Store | None
+    classes: int
+    fingerprint: str
+
+    @classmethod
+    def stored(cls, store: Store, urls: Sequence[str], window: int = 0) -> "TrainingSet":
+        """Return the views of a store, rendered from the shards at `urls`; ValueError if those are others."""
+        manifest = store.manifest
+        return cls(
+            order=store.order(window),
+            samples=store.samples(urls),
+            store=store,
+            classes=manifest.teacher.classes,
+            fingerprint=manifest.fingerprint,
+        )
+
+    @classmethod
+    def fresh(
+        cls, indexes: Sequence[ShardIndex], recipe: Recipe, *, classes: int, seed: int, window: int = 0
+    ) -> "TrainingSet":
+        """Return as many views as are asked for, without labels, of freshly indexed shards."""
+        samples = samples_of(indexes, seed)
+        names = [index.shard.name for index in indexes]
+        return cls(
+            order=Order(seed=seed, shards=names, samples=samples.count.tolist(), recipe=recipe, window=window),
+            samples=samples,
+            store=None,
+            classes=max(classes, 1 + int(samples.target.max())),
+            fingerprint=fingerprint(recipe, seed, (index.shard for index in indexes)),
+        )

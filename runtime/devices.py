@@ -1,0 +1,16 @@
+"""Devices by name."""
+
+import torch
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device `name`, or the first GPU or else the CPU for `auto`; ValueError if this machine lacks it."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(f"device: expected one that this machine has, found {name!r}: {reason}") from error
+    return device
