@@ -13,7 +13,7 @@ from timm.task import TokenDistillationTask
 
 from distillcache.cache import create, fill
 from distillcache.cache.store import Store
-from distillcache.datasets.loader import load
+from distillcache.datasets.loader import Loader
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.views import Renderer
 from distillcache.models.students import build_student
@@ -72,9 +72,7 @@ def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
         {
             "stage 1": cached,
             "teacher": lambda: sum(len(teacher.logits(images)) for _ in batches),
-            "rendering": lambda: sum(
-                len(v.images) for _, v in load(Renderer(recipe, samples), iter(batches), workers=0)
-            ),
+            "rendering": lambda: sum(len(v.images) for _, v in Loader(Renderer(recipe, samples)).load(batches)),
         }
     )
     slower = min(("teacher", "rendering"), key=lambda name: sum(found[name]))

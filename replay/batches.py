@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..cache.records import Labels
 from ..datasets.augment.pixels import exact_here
-from ..datasets.loader import load
+from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.views import Renderer, Views
 from .training_set import TrainingSet
@@ -108,8 +108,11 @@ class Replay:
                     yield self._rows(stored)[s * self._batch_size : (s + 1) * self._batch_size][self._slice]
 
         renderer = Renderer(self._order.recipe, self._samples)
-        with self._store.naming_samples() if self._store else contextlib.nullcontext():
-            for batch, views in load(renderer, rows(), workers=self._workers, pin_memory=torch.cuda.is_available()):
+        with (
+            self._store.naming_samples() if self._store else contextlib.nullcontext(),
+            Loader(renderer, workers=self._workers, pin_memory=torch.cuda.is_available()) as loader,
+        ):
+            for batch, views in loader.load(rows()):
                 yield self._batch(batch, views, cycles.popleft())
 
     def _stored(self, epoch: int) -> int:
