@@ -18,9 +18,11 @@ _TIMEOUT = timedelta(days=2)  # others wait while the first process evaluates; o
 
 
 class PeerError(RuntimeError):
-    """Another process of the run failed; it says itself why, if it still can."""
+    """Another process of the run failed, or was given something else to do; an empty message: it says why itself."""
 
-    exit_code = 1
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,22 +107,22 @@ class Processes:
         Raises the process's own error or, where there is none, PeerError with another's; of those with the same error
         only the first says it.
         """
-        mine, failure = "", None
+        failure: Exception | None = None
         try:
             yield
         except Exception as error:
             if self.world == 1:
                 raise
-            mine, failure = f"{self.name}: {error}", error
-        texts = self.gather(mine)
-        failed = [text for text in texts if text]
+            failure = error
+        code = getattr(failure, "exit_code", 2) if failure else 0
+        reports = [report.split("\0") for report in self.gather(f"{self.name}\0{code}\0{failure or ''}")]
         if failure:
-            reason = mine.partition(": ")[2]
-            if any(text.partition(": ")[2] == reason for text in texts[: self.rank]):
-                raise PeerError("") from failure
+            if any(reason == str(failure) for _, _, reason in reports[: self.rank]):
+                raise PeerError("", code) from failure
             raise failure
-        if failed:
-            raise PeerError(failed[0])
+        for name, their_code, reason in reports:
+            if int(their_code):
+                raise PeerError(f"{name}: {reason}", int(their_code))
 
 
 ALONE = Processes()

@@ -49,7 +49,6 @@ def train(run: Run) -> list[dict[str, float]]:
     `RunFolder` writes. Raises RunInterruptedError after SIGINT or SIGTERM, with everything saved; NonFiniteLossError;
     ValueError if the checkpoint there is of another run; ReplayError for a view that drifted.
     """
-    run.replay.require_views(run.config.epochs)
     processes = run.place.processes
     patience = _SECONDS_BEFORE_A_KILL if processes.world > 1 else None
     with StopSignals(held=True, patience=patience, parent=processes.parent) as signals:
