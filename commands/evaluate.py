@@ -193,13 +193,13 @@ def compare(
     if store:
         said["teacher"] = comparing.teacher_labels(store)
     tokens: dict[str, list[float]] = {}
-    passes = sum(len(one.student.heads) for one in opened)  # with two heads, a second one over the tokens
+    passes = sum(1 + one.student.has_distillation_token for one in opened)  # the second is over the tokens
     with bar("compare", passes * len(rows), "images") as shown:
         for one in opened:
             crops = one.crops(samples, workers, options["batch_size"], shown.update)
             found = predict_student(one.student, crops, amp=one.amp)
             said |= {f"{one.name} {head}": classes[:, 0] for head, classes in found.classes.items()}
-            if one.student.heads == ("class", "distill"):
+            if one.student.has_distillation_token:
                 tokens[one.name] = comparing.token_similarity(one.student, crops)
     matrix = comparing.disagreement(said)
     if as_json:

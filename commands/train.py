@@ -214,6 +214,8 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
         crop_pct=1.0,
     )
     classifier = build_student(model, classes=config.classes, seed=config.seed, drop_path=config.drop_path)
+    if classifier.distilled:
+        classifier.silence_distillation_head()
     held_out = reading.held_out(options["val_shards"])
     with bar("train-teacher", config.epochs * int(data.samples.count.sum()), "images") as shown:
         place = Place(
