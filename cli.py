@@ -13,15 +13,21 @@ from .commands.options import Commands
 from .commands.shards import make_shards
 from .commands.train import train_student, train_teacher
 
+SECTIONS = {
+    "Shards and teacher, where you have none": (make_shards, train_teacher),
+    "The two stages": (cache_teacher, train_student),
+    "Afterwards": (evaluate, compare, inspect),
+}
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(
+    cls=Commands, sections=SECTIONS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__)
 def main() -> None:
     """Run the teacher once; train any number of students from what it said."""
 
 
-for command in (make_shards, train_teacher, cache_teacher, train_student, evaluate, compare, inspect):
-    main.add_command(command)
 for command in analyse.COMMANDS:
     inspect.add_command(command)
 

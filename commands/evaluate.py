@@ -20,6 +20,7 @@ from .options import (
     with_options,
     workers_option,
 )
+from .paths import LOCAL_PATH
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -75,13 +76,11 @@ class _Checkpoint:
 
 
 @click.command("evaluate")
-@click.option(
-    "--checkpoint", type=click.Path(path_type=Path), required=True, help="A student's weights, or its folder."
-)
+@click.option("--checkpoint", type=LOCAL_PATH, required=True, help="A student's weights, or its folder.")
 @with_options(shards_option)
 @click.option("--head", type=click.Choice(["class", "distill", "both"]), help="[default: all that there are]")
 @click.option("--real", is_flag=True, help="Also by ImageNet's ReaL labels.")
-@click.option("--predictions", type=click.Path(path_type=Path), help="Parquet file for what is said of each image.")
+@click.option("--predictions", type=LOCAL_PATH, help="Parquet file for what is said of each image.")
 @click.option("--model", help="A timm name.  [default: what the checkpoint says]")
 @with_options(*model_kwargs_options, *_image_options, workers_option, device_option, as_json_flag)
 def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, as_json: bool, **options: Any) -> None:
@@ -159,7 +158,7 @@ def _evaluation_text(found: dict[str, Any]) -> str:
 
 
 @click.command("compare")
-@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("checkpoints", nargs=-1, required=True, type=LOCAL_PATH)
 @with_options(shards_option, cache_option(required=False, what="A store of these shards by recipe none: the teacher."))
 @with_options(*_image_options, workers_option, device_option, as_json_flag)
 def compare(
@@ -225,6 +224,9 @@ def _open(path: Path, device: "torch.device", options: dict[str, Any]) -> _Check
     from ..models.students import build_student, classes_of, open_folder, parse_kwargs
     from ..train.checkpoint import read_weights
 
+    if (path / "zarr.json").is_file():
+        expected = "expected a checkpoint or the folder of a finished run"
+        raise ValueError(f"{path}: {expected}, found a store; name what train-student left")
     if {"config.json", "model.safetensors"} <= {file.name for file in path.glob("*")}:  # timm's local-dir form
         student = open_folder(str(path))
         config: dict[str, Any] = dict(student.model.pretrained_cfg)  # type: ignore[arg-type]

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..datasets.augment.recipes import NAMES
+from .help import Sections
+from .paths import LOCAL_PATH
 
 if TYPE_CHECKING:
     import torch
 
 
-class Commands(click.Group):
+class Commands(Sections):
     """A group whose errors are one line: exit code 2 for bad input, 1 for a failed check, 128 + N after signal N."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> NoReturn:
@@ -120,12 +122,12 @@ filter_options = (
     click.option("--class", "classes", multiple=True, help="A class's number, or a part of its name."),
     click.option("--shard", "shards", multiple=True, help="A shard's name, or a pattern of names."),
 )
-store_argument = click.argument("cache", type=click.Path(path_type=Path))
+store_argument = click.argument("cache", type=LOCAL_PATH)
 
 
 def cache_option(*, required: bool, what: str = "The Zarr store.") -> Callable[[Any], Any]:
     """Return the option that names a store."""
-    return click.option("--cache", type=click.Path(path_type=Path), required=required, help=what)
+    return click.option("--cache", type=LOCAL_PATH, required=required, help=what)
 
 
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

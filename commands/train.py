@@ -20,6 +20,7 @@ from .options import (
     with_options,
     workers_option,
 )
+from .paths import LOCAL_PATH
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ _optimizer_options = (
 
 @click.command("train-student")
 @with_options(shards_option, cache_option(required=False, what="The Zarr store.  [default: no teacher's labels]"))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the student.")
+@click.option("--out", type=LOCAL_PATH, required=True, help="Folder for the student.")
 @click.option("--model", default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
 @with_options(*model_kwargs_options)
-@click.option("--init", type=click.Path(path_type=Path), help="Start from this checkpoint's weights.")
+@click.option("--init", type=LOCAL_PATH, help="Start from this checkpoint's weights.")
 @click.option("--distill", type=click.Choice(["hard", "soft", "none"]), help="[default: hard, or none without a store]")
 @click.option("--alpha", type=float, help="Weight of the distillation.  [default: 0.5, or 0.1 for soft]")
 @click.option("--tau", type=float, default=3.0, show_default=True, help="Temperature of soft distillation.")
@@ -178,7 +179,7 @@ def _training_set(
 
 @click.command("train-teacher")
 @with_options(shards_option, *recipe_options)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the teacher.")
+@click.option("--out", type=LOCAL_PATH, required=True, help="Folder for the teacher.")
 @click.option("--model", required=True, help="A timm name, such as regnety_002.")
 @click.option("--epochs", type=int, default=30, show_default=True)
 @click.option("--batch-size", type=int, default=128, show_default=True)

@@ -277,6 +277,10 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "evaluating what is not there": lambda bench: bench.run(
         "evaluate", "--checkpoint", "nowhere.pt", "--shards", bench.shards
     ),
+    "evaluating a store": lambda bench: bench.run("evaluate", "--checkpoint", bench.store, "--shards", bench.shards),
+    "a store or an output on another machine": lambda bench: bench.cache(
+        "--cache", "s3://bucket/k.zarr", shards=bench.shards
+    ),
     "evaluating weights without --model": lambda bench: bench.run(
         "evaluate", "--checkpoint", bench.teacher / "model.safetensors", "--shards", bench.shards
     ),
