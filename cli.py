@@ -1,5 +1,6 @@
 """The command line. What a command needs is imported when it runs, which keeps `--help` fast."""
 
+import os
 from typing import Any, cast
 
 import click
@@ -26,6 +27,9 @@ SECTIONS = {
 @click.version_option(__version__)
 def main() -> None:
     """Run the teacher once; train any number of students from what it said."""
+    # Threads that wait for one another must not spin: where other work keeps the cores busy, that took four times as
+    # long. libgomp reads this when torch is loaded, which no command has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 for command in analyse.COMMANDS:

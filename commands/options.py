@@ -142,9 +142,17 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def device_and_workers(device: str, workers: int | None) -> "tuple[torch.device, int]":
-    """Return the device of that name, and how many processes render views for it; ValueError if it isn't there."""
+    """Return the device of that name, and how many processes render views for it; ValueError if it isn't there.
+
+    From here on torch computes with as many threads as this process may use cores, or with fewer if it is told so.
+    """
+    import torch
+
+    from ..runtime.cores import usable_cores
     from ..runtime.devices import find_device
 
-    found, here = find_device(device), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
-    cores = max(1, (os.cpu_count() or 1) // here)
-    return found, (cores if found.type != "cpu" else 0) if workers is None else workers
+    cores, chosen = usable_cores(), find_device(device)
+    torch.set_num_threads(min(cores, torch.get_num_threads()))
+    if workers is None:
+        workers = cores if chosen.type != "cpu" else 0
+    return chosen, workers
