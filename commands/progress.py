@@ -28,6 +28,12 @@ class Bar(tqdm):  # type: ignore[misc]
         self.n = self.initial = self.last_print_n = n
         self.refresh()
 
+    def __exit__(self, kind: type[BaseException] | None, *more: object) -> None:
+        """End at the total: what was left over of it (a last batch that is not full, say) is counted off."""
+        if kind is None:
+            self.total = self.n
+        super().__exit__(kind, *more)
+
 
 def bar(what: str, total: int, unit: str, *, shown: bool = True) -> Bar:
     """Return a bar on standard error that counts `unit`s up to `total`; closed by its with statement."""

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, one-line errors, looking into a store."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from distillcache.cache.store import Store
 from distillcache.cli import main
+from distillcache.commands.progress import bar
 
 from .conftest import CLASSES, run
 
@@ -71,6 +73,17 @@ def test_a_shell_completes_commands_and_options() -> None:
     words = {"COMP_WORDS": "distillcache train-s", "COMP_CWORD": "1", "_DISTILLCACHE_COMPLETE": "bash_complete"}
     done = CliRunner(env=words).invoke(main, prog_name="distillcache")
     assert done.output == "plain,train-student\n"
+
+
+def test_a_bar_ends_at_its_total(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (None, ValueError):
+        with contextlib.suppress(ValueError), bar("work", 10, "views") as shown:
+            shown.start_t -= 4  # of shorter work nothing is shown
+            shown.start_at(3)
+            shown.update(5)
+            if error:
+                raise error
+        assert ("work: 8/10" if error else "work: 8/8") in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_info_counts_labels_and_bytes(store: Store) -> None:

@@ -60,6 +60,17 @@ def test_a_command_of_the_readme_is_understood(row: str, command: str) -> None:
             assert parsed["teacher"] in timm.list_pretrained()
 
 
+def test_make_help_lists_every_target_and_variable() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert targets and [name for name in targets[1].split() if not re.search(rf"^{name} +\w", text, re.MULTILINE)] == []
+    internal = {"BIN", "RUN", "DIGITS", "NEEDS_TEACHER", "NEEDS_CACHE", "MAKE"}
+    used = set(re.findall(r"\$\((?:if )?\$?\(?([A-Z][A-Z_]+)\b", makefile)) | {"BENCH_SHARDS"}
+    assert used > {"SHARDS", "SEEDS", "LR", "PYTHON"}
+    assert {name for name in used - internal if not re.search(rf"\b{name}\b", text)} == set()
+
+
 INTRODUCTION = """# Commands
 
 Written by `python -m tests.test_docs`; a test compares it with the commands.
