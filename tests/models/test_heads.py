@@ -1,15 +1,20 @@
 """Models with two heads: every family of timm's, held to timm's own output."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from distillcache.cache.store import Store
 from distillcache.models.inputs import normalize
 from distillcache.models.students import Student, build_student
+
+from ..conftest import run
 
 FAMILIES = (
     "deit_tiny_distilled_patch16_224",
@@ -130,3 +135,24 @@ def test_a_compiled_student_answers_alike() -> None:
     for mode in (True, False):
         compiled.train(mode)
         assert student.training == mode and len(compiled(IMAGES)) == 2
+
+
+def test_a_student_of_another_family_is_trained_evaluated_and_compared(
+    store: Store, shards: str, tmp_path: Path
+) -> None:
+    given = ("--shards", shards, "--out", tmp_path / "out", "--model", "levit_128s", "--model-kwargs", "img_size=32")
+    run_of = ("--epochs", 1, "--warmup-epochs", 0, "--batch-size", 8, "--device", "cpu", "--val-shards", shards)
+    done = run("train-student", *given, "--cache", store.path, *run_of)
+    assert done.exit_code == 0 and "student top-1, both heads" in done.output, done.output
+    done = run("compare", tmp_path / "out", "--shards", shards, "--device", "cpu", "--json")
+    compared = json.loads(done.output[done.output.index("{") :])
+    assert compared["names"][1:] == [f"{tmp_path / 'out'} {head}" for head in ("class", "distill", "both")]
+    assert compared["token_similarity"] == {}
+
+
+def test_a_teacher_of_two_heads_answers_by_the_one_that_was_trained(shards: str, tmp_path: Path) -> None:
+    given = ("--shards", shards, "--out", tmp_path / "t", "--model", "levit_128s", "--epochs", 1, "--batch-size", 8)
+    done = run("train-teacher", *given, "--image-size", 224, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    weights = load_file(tmp_path / "t" / "model.safetensors")
+    assert not weights["head_dist.linear.weight"].any() and weights["head.linear.weight"].any()
