@@ -28,7 +28,7 @@ class Student(nn.Module):
         super().__init__()
         config = cast(dict[str, Any], model.pretrained_cfg)
         self.model = model
-        self.image_size = image_size or _only_size(model) or int(config["input_size"][-1])
+        self.image_size = _only_size(model) or image_size or int(config["input_size"][-1])
         """Height and width of the images that the model was made for."""
         self._distillation_head = distillation_head(model, self.image_size)
         self.distilled = bool(self._distillation_head)
@@ -214,8 +214,9 @@ def build_student(name: str, *, classes: int, seed: int, drop_path: float = 0.1,
         if drop_path:
             raise ValueError(f"drop-path: model {name} has no stochastic depth; add --drop-path 0") from error
         model = _seeded(seed, name, num_classes=classes, **kwargs)
+    size = kwargs.get("img_size")
     try:
-        return Student(model, kwargs.get("img_size"))
+        return Student(model, size if isinstance(size, int) else None)
     except ValueError as error:
         raise ValueError(f"model {name}: {error}") from error
 
