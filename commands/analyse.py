@@ -22,6 +22,7 @@ from .options import (
     with_options,
     workers_option,
 )
+from .paths import LOCAL_PATH
 from .progress import bar
 from .tables import table
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.command("stats")
 @with_options(store_argument)
-@click.option("--plot", type=click.Path(path_type=Path), help="Also draw charts into this PNG file.")
+@click.option("--plot", type=LOCAL_PATH, help="Also draw charts into this PNG file.")
 @click.option("--rows", type=click.IntRange(1, 1000), default=10, show_default=True, help="Lines of each table.")
 @with_options(as_json_flag)
 def inspect_stats(cache: Path, plot: Path | None, rows: int, as_json: bool) -> None:
@@ -92,8 +93,8 @@ def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]
 
 
 @click.command("diff")
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@click.argument("first", type=LOCAL_PATH)
+@click.argument("second", type=LOCAL_PATH)
 @click.option("--rows", type=click.IntRange(1, 1000), default=10, show_default=True, help="Lines of each table.")
 @with_options(as_json_flag)
 def inspect_diff(first: Path, second: Path, rows: int, as_json: bool) -> None:
@@ -125,8 +126,8 @@ def _print_diff(found: "Diff", first: Path, second: Path, rows: int) -> None:
 
 
 @click.command("merge")
-@click.argument("out", type=click.Path(path_type=Path))
-@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("out", type=LOCAL_PATH)
+@click.argument("stores", nargs=-1, required=True, type=LOCAL_PATH)
 def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
     """Write the store OUT from STORES that hold different shards, or different views, of one plan.
 
@@ -147,7 +148,7 @@ def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
 
 
 @click.command("export")
-@with_options(store_argument, click.argument("out", type=click.Path(path_type=Path)), *filter_options)
+@with_options(store_argument, click.argument("out", type=LOCAL_PATH), *filter_options)
 @click.option("--mixes", is_flag=True, help="Also mix and lambda of each view, which takes 10 microseconds each.")
 def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]) -> None:
     """Write a row for each cached view to OUT: a .parquet, .csv or .npz file.
@@ -168,9 +169,7 @@ def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]
 
 @click.command("report")
 @with_options(store_argument, shards_option, *filter_options[:2])
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
-)
+@click.option("--out", type=LOCAL_PATH, default=Path("report.html"), show_default=True, help="The page.")
 @click.option("--samples", type=click.IntRange(0, 1000), default=100, show_default=True, help="Samples in the gallery.")
 @click.option("--views", type=click.IntRange(1, 24), default=6, show_default=True, help="Views of each.")
 def inspect_report(cache: Path, shards: Sequence[str], out: Path, **options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .help import Sections
 from .options import (
     as_json_flag,
     device_and_workers,
@@ -22,6 +23,7 @@ from .options import (
     with_options,
     workers_option,
 )
+from .paths import LOCAL_PATH
 from .progress import bar
 from .tables import table
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from ..inspection.lookup import SampleLabels
 
 
-@click.group()
+@click.group(cls=Sections)
 def inspect() -> None:
     """Look into a store."""
 
@@ -140,7 +142,7 @@ def _print_labels(found: "SampleLabels") -> None:
 
 @inspect.command("show")
 @with_options(store_argument, click.argument("keys", nargs=-1, required=True), shards_option)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("grid.png"), show_default=True, help="A PNG file.")
+@click.option("--out", type=LOCAL_PATH, default=Path("grid.png"), show_default=True, help="A PNG file.")
 @click.option("--views", default="8", show_default=True, help="How many views of each sample, or which: FIRST:END.")
 @click.option("--steps", is_flag=True, help="A row a view: from the original, step by step, to the mixed view.")
 @click.option("--plan", is_flag=True, help="Also print the steps in words.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import SEED, say
+from .paths import LOCAL_PATH
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("make-shards")
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LOCAL_PATH)
 @click.option("--per-shard", type=click.IntRange(1), default=1000, show_default=True, help="Samples in a shard.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the shuffle.")
 def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:

@@ -1,7 +1,6 @@
 """What the teacher thought of a whole store: how often it agrees, with whom, and where it is in doubt."""
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from ..cache.store import Store
+from ..runtime.cores import usable_cores
 from .counting import BINS, Counts, count
 from .lookup import class_name
 
@@ -115,7 +115,7 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
         report(n)
     else:
         found = Counts.empty(store)
-        workers = min(os.cpu_count() or 1, len(parts))
+        workers = min(usable_cores(), len(parts))
         try:
             with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
                 with _ignoring_interrupts():

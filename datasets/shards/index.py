@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
+from ...runtime.cores import usable_cores
 from .files import base_name, open_file, sha256_of, size_of
 
 MAX_BYTES = 2**28
@@ -62,7 +63,7 @@ def index_shards(
     progress: Callable[[Iterable[ShardIndex]], Iterable[ShardIndex]] = iter,
 ) -> list[ShardIndex]:
     """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`."""
-    pool = ThreadPoolExecutor(max(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max(8, usable_cores()))
     try:
         return list(progress(pool.map(lambda url: screen(index_shard(url, digest=digest)), urls)))
     finally:
