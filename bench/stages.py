@@ -22,7 +22,7 @@ from distillcache.models.teachers import Teacher, load_teacher, save_teacher
 from distillcache.replay.batches import Replay
 from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
-from distillcache.train.loop import Run, _Training
+from distillcache.train.loop import Run, Training
 
 CPU = torch.device("cpu")
 STUDENT = "deit_tiny_distilled_patch16_224"
@@ -95,7 +95,7 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
     student = build_student(STUDENT, classes=data.classes, seed=0)
     place = Place(device=CPU, workers=0, out=folder / "run", log=lambda line: None)
     replay = Replay(data, batch_size=config.batch_size)
-    training = _Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
+    training = Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
     training.set_rate(5)
     batches = replay.batches(0, 0, config.epochs)
     ready = next(batches)

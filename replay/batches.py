@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -96,7 +96,7 @@ class Replay:
         """Return how many whole global batches an epoch has; what is left over is dropped, as DeiT's loader does."""
         return self._steps(self._stored(epoch))
 
-    def batches(self, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, step: int, epochs: int) -> Generator[Batch, None, None]:
         """Yield every batch from `step` of `epoch` to the end of the last epoch; ReplayError at the first bad view."""
         cycles: deque[int] = deque()
 
