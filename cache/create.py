@@ -1,10 +1,10 @@
 """Beginning a store: what a user asks for, what the store then says of itself, and its first, empty form."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
@@ -14,6 +14,8 @@ from .manifest import Manifest, TeacherRecord, library_versions
 from .probes import probe
 from .store import Store
 from .teacher import Teacher
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,31 +29,46 @@ class Request:
     amp: bool
 
     @classmethod
-    def resolve(cls, options: Mapping[str, Any], store: Store | None, device: str) -> "Request":
-        """Return a command line's options with what is unset taken from the store, or else from DeiT.
+    def resolve(
+        cls,
+        store: Store | None = None,
+        *,
+        recipe: str | None = None,
+        overrides: Sequence[str] = (),
+        image_size: int | None = None,
+        seed: int | None = None,
+        topk: int | None = None,
+        views: int | None = None,
+        amp: bool | None = None,
+        on_gpu: bool = False,
+    ) -> "Request":
+        """Return what is asked for, with what is not said taken from `store`, where there is one, or else from DeiT.
 
         Raises ValueError for a recipe that does not exist, or views that are not whole cycles.
         """
         have = store.manifest if store else None
-
-        def given(name: str, stored: Any, default: Any) -> Any:
-            return options[name] if options[name] is not None else stored if have else default
-
-        if have and options["recipe"] is None and not options["overrides"]:
-            recipe = replace(have.recipe, size=given("image_size", have.recipe.size, 224))
+        size = _first(image_size, have and have.recipe.size, 224)
+        if have and recipe is None and not overrides:
+            whole = replace(have.recipe, size=size)
         else:
-            size = given("image_size", have and have.recipe.size, 224)
-            recipe = named(options["recipe"] or "deit", size=size, overrides=options["overrides"])
-        views = given("views", store and store.views, 300)
-        if views % recipe.repeats:
-            raise ValueError(f"views: expected a multiple of the recipe's {recipe.repeats} repeats, found {views}")
+            whole = named(recipe or "deit", size=size, overrides=overrides)
+        views = _first(views, store and store.views, 300)
+        if views % whole.repeats:
+            raise ValueError(f"views: expected a multiple of the recipe's {whole.repeats} repeats, found {views}")
         return cls(
-            recipe=recipe,
-            seed=given("seed", have and have.seed, 0),
-            topk=given("topk", have and have.topk, 0),
+            recipe=whole,
+            seed=_first(seed, have and have.seed, 0),
+            topk=_first(topk, have and have.topk, 0),
             views=views,
-            amp=given("amp", have and have.teacher.dtype == "bfloat16", device == "cuda"),
+            amp=_first(amp, have and have.teacher.dtype == "bfloat16", on_gpu),
         )
+
+
+def _first(given: _T | None, stored: _T | None, default: _T) -> _T:
+    """Return the first of the three that there is."""
+    if given is not None:
+        return given
+    return default if stored is None else stored
 
 
 def describe(

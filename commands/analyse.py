@@ -217,7 +217,9 @@ def inspect_estimate(shards: Sequence[str], as_json: bool, **options: Any) -> No
     from ..models.teachers import load_teacher
 
     device, workers = device_and_workers(options["device"], options["workers"])
-    request, urls = Request.resolve(options, None, device.type), expand(shards)
+    asked = {name: options[name] for name in ("recipe", "overrides", "image_size", "seed", "topk", "views", "amp")}
+    request = Request.resolve(**asked, on_gpu=device.type == "cuda")
+    urls = expand(shards)
     indexes = index_some(urls)
     teacher = load_teacher(options["teacher"], device=device, amp=request.amp, size=options["teacher_size"])
     found = estimate(

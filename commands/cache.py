@@ -82,7 +82,8 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
         say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
     store = Store(cache) if cache.exists() else None
     device, workers = device_and_workers(options["device"], options["workers"])
-    request = create.Request.resolve(options, store, device.type)
+    asked = {name: options[name] for name in ("recipe", "overrides", "image_size", "seed", "topk", "views", "amp")}
+    request = create.Request.resolve(store, **asked, on_gpu=device.type == "cuda")
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
     size = options["teacher_size"] or (store.manifest.teacher.input_size if store else None)
