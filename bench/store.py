@@ -78,7 +78,7 @@ def simulated(path: Path, *, shards: int, topk: int = 0) -> Store:
         logits=np.zeros((8, CLASSES), np.float32),
         at=np.zeros((8, 3), np.int32),
     )
-    store = Store.create(path, manifest, indexes, samples_of(indexes, 0), probes)
+    store = Store.create(path, manifest, samples_of(indexes, 0), probes)
     store.extend(VIEWS)
     order, truth = store.order(), store.targets()
     for block in range(0, VIEWS, manifest.block):

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
+
+import numpy as np
 
 from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
@@ -14,8 +16,6 @@ from .manifest import Manifest, TeacherRecord, library_versions
 from .probes import probe
 from .store import Store
 from .teacher import Teacher
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,29 +46,22 @@ class Request:
 
         Raises ValueError for a recipe that does not exist, or views that are not whole cycles.
         """
-        have = store.manifest if store else None
-        size = _first(image_size, have and have.recipe.size, 224)
-        if have and recipe is None and not overrides:
-            whole = replace(have.recipe, size=size)
+        if store:
+            have, amp_then = store.manifest, store.manifest.teacher.dtype == "bfloat16"
+            base = cls(recipe=have.recipe, seed=have.seed, topk=have.topk, views=store.views, amp=amp_then)
+        else:
+            base = cls(recipe=named("deit"), seed=0, topk=0, views=300, amp=on_gpu)
+        size = base.recipe.size if image_size is None else image_size
+        if recipe is None and not overrides:
+            whole = replace(base.recipe, size=size)
         else:
             whole = named(recipe or "deit", size=size, overrides=overrides)
-        views = _first(views, store and store.views, 300)
-        if views % whole.repeats:
-            raise ValueError(f"views: expected a multiple of the recipe's {whole.repeats} repeats, found {views}")
-        return cls(
-            recipe=whole,
-            seed=_first(seed, have and have.seed, 0),
-            topk=_first(topk, have and have.topk, 0),
-            views=views,
-            amp=_first(amp, have and have.teacher.dtype == "bfloat16", on_gpu),
-        )
-
-
-def _first(given: _T | None, stored: _T | None, default: _T) -> _T:
-    """Return the first of the three that there is."""
-    if given is not None:
-        return given
-    return default if stored is None else stored
+        given: dict[str, Any] = {"seed": seed, "topk": topk, "views": views, "amp": amp}
+        request = replace(base, recipe=whole, **{name: value for name, value in given.items() if value is not None})
+        if request.views % whole.repeats:
+            expected = f"expected a multiple of the recipe's {whole.repeats} repeats"
+            raise ValueError(f"views: {expected}, found {request.views}")
+        return request
 
 
 def describe(
@@ -129,19 +122,19 @@ def create(
 
     Raises ValueError for a sample of a class that the teacher does not know.
     """
-    for index in indexes:
-        for key, target in zip(index.keys, index.targets, strict=True):
-            if target >= teacher.classes:
-                expected = f"expected a class below the teacher's {teacher.classes}"
-                raise ValueError(
-                    f"{index.shard.name}, key {key}: {expected}, found {target}; is it another data set's?"
-                )
+    samples = samples_of(indexes, request.seed)
+    if (beyond := np.argwhere(samples.target >= teacher.classes)).size:
+        shard, sample = beyond[0]
+        expected = f"expected a class below the teacher's {teacher.classes}"
+        raise ValueError(
+            f"{indexes[shard].shard.name}, key {indexes[shard].keys[sample]}: {expected}, "
+            f"found {samples.target[shard, sample]}; is it another data set's?"
+        )
     skipped = [sample for index in indexes for sample in index.skipped]
     manifest = describe(request, teacher, [index.shard for index in indexes], class_names, skipped)
-    samples = samples_of(indexes, manifest.seed)
     try:
         probes = probe(manifest, samples, teacher)
     except SampleError as error:
         key = indexes[error.shard].keys[error.sample]
         raise ValueError(f"shard {error.name}, key {key}: {error.reason}") from error
-    return Store.create(path, manifest, indexes, samples, probes)
+    return Store.create(path, manifest, samples, probes)

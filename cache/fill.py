@@ -121,7 +121,7 @@ def _claimed(store: Store, samples: Samples, claims: Claims) -> Iterator[Unit]:
             claims.release(_number(store, unit))
             continue
         if unit.shard not in verified:
-            if difference := store.manifest.shards[unit.shard].difference(samples.urls[unit.shard]):
+            if difference := samples.difference(unit.shard, store.manifest.shards[unit.shard]):
                 raise ValueError(difference)
             verified.add(unit.shard)
         yield replace(unit, views=missing)

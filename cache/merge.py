@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.samples import Samples
-from ..datasets.shards.index import ShardIndex
+from ..datasets.samples import Samples, one_file_a_shard
 from .records import Labels, Probes, Unit
 from .store import Store
 
@@ -49,7 +48,7 @@ def merge(out: Path, stores: Sequence[Store], report: Callable[[int], None] = la
     unfinished = out.with_name(f"{out.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        Store.create(unfinished, manifest, *_samples(chosen), _probes(stores, names)).extend(views)
+        Store.create(unfinished, manifest, _samples(chosen), _probes(stores, names)).extend(views)
         merged = Store(unfinished)
         for block in range(-(-views // manifest.block)):
             for number, name in enumerate(names):
@@ -82,23 +81,18 @@ def _require_one_shard(name: str, homes: Sequence[tuple[Store, int]]) -> None:
             )
 
 
-def _samples(chosen: Sequence[tuple[Store, int]]) -> tuple[list[ShardIndex], Samples]:
+def _samples(chosen: Sequence[tuple[Store, int]]) -> Samples:
     """Return the samples of the merged store as a new one's are given."""
-    tables = {id(store): store.samples() for store, _ in chosen}
+    tables = {id(store): replace(store.samples(), keys=store.key_table()) for store, _ in chosen}
     counts = np.array([int(store.counts[number]) for store, number in chosen])
+    columns = int(counts.max())
     arrays: dict[str, Any] = {}
-    for name in ("seed", "target", "offset", "nbytes"):
+    for name in ("seed", "target", "offset", "nbytes", "keys"):
         rows = [getattr(tables[id(store)], name)[number] for store, number in chosen]
-        arrays[name] = np.zeros((len(rows), int(counts.max())), rows[0].dtype)
+        arrays[name] = np.zeros((len(rows), columns), rows[0].dtype)
         for row, values, count in zip(arrays[name], rows, counts, strict=True):
             row[:count] = values[:count]
-    indexes = [
-        ShardIndex(
-            shard=store.manifest.shards[number], url="", keys=store.keys(number), targets=[], offsets=[], nbytes=[]
-        )
-        for store, number in chosen
-    ]
-    return indexes, Samples(urls=[], count=counts, **arrays)
+    return Samples(files=[], count=counts, file=one_file_a_shard(len(chosen), columns), **arrays)
 
 
 def _probes(stores: Sequence[Store], names: Sequence[str]) -> Probes:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from ..datasets.order import Order
-from ..datasets.samples import SampleError, Samples
-from ..datasets.shards.index import ShardIndex
+from ..datasets.samples import SampleError, Samples, one_file_a_shard
 from ..runtime.atomic import sync
 from .chunks import Chunks, publish
 from .layout import arrays_by_view
@@ -61,14 +60,12 @@ class Store:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
-    def create(
-        cls, path: Path, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
-    ) -> "Store":
+    def create(cls, path: Path, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
         """Write an empty store beside `path` and move it there."""
         unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
             group = zarr.create_group(unfinished, zarr_format=3, attributes=manifest.to_dict())
-            _create_arrays(group, manifest, indexes, samples, probes)
+            _create_arrays(group, manifest, samples, probes)
             publish(unfinished, path)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -130,7 +127,8 @@ class Store:
     def samples(self, urls: Sequence[str] | None = None) -> Samples:
         """Return the stored samples, to be read from `urls`; ValueError if those are not the store's shards."""
         arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}
-        return Samples(urls=[] if urls is None else self.manifest.locate(urls), count=self.counts, **arrays)
+        file = one_file_a_shard(*arrays["seed"].shape)
+        return Samples(files=[] if urls is None else self.manifest.locate(urls), count=self.counts, file=file, **arrays)
 
     def units(self) -> Iterable[Unit]:
         """Yield what is still to do, block by block, so that the first epochs are complete first."""
@@ -256,9 +254,7 @@ class Store:
         raise ValueError(f"{self.path}: array {name} is damaged; restore it, or cache again elsewhere")
 
 
-def _create_arrays(
-    group: zarr.Group, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
-) -> None:
+def _create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probes: Probes) -> None:
     shards, columns = samples.seed.shape
     for array in arrays_by_view(manifest):
         lengths = [length for _, length in array.more]
@@ -271,11 +267,8 @@ def _create_arrays(
             compressors=_COMPRESSION,
             dimension_names=("view", "shard", "sample", *(name for name, _ in array.more)),
         )
-    keys = np.full((shards, columns), "", dtype=object)
-    for row, index in zip(keys, indexes, strict=True):
-        row[: len(index.keys)] = index.keys
-    by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")} | {"key": keys}
-    for name, values in by_sample.items():
+    by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")}
+    for name, values in {**by_sample, "key": samples.keys}.items():
         _put(group, name, values, ("shard", "sample"), chunks=(min(shards, _SHARDS_IN_A_CHUNK), columns))
     _put(group, "samples", samples.count.astype(np.uint32), ("shard",))
     _put(group, "probe_views", probes.views, ("probe", "height", "width", "rgb"))
@@ -292,7 +285,7 @@ def _put(
             name,
             shape=values.shape,
             chunks=chunks or values.shape,
-            dtype=str if values.dtype == object else values.dtype,
+            dtype=str if name == "key" else values.dtype,
             compressors=_COMPRESSION,
             dimension_names=dims,
             config={"write_empty_chunks": True},  # else a chunk of zeros would look like a lost one

@@ -11,7 +11,6 @@ from ..datasets.augment.pixels import exact_here
 from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.samples import Samples
-from ..datasets.shards.index import Shard
 from ..datasets.views import Renderer, Views
 from .store import Store
 from .teacher import Teacher
@@ -146,7 +145,7 @@ def verify(
         )
     found = Verification(missing=_missing(store), drift=drift(store, samples))
     if digests:
-        differences = map(Shard.difference, store.manifest.shards, samples.urls)
+        differences = (samples.difference(*numbered) for numbered in enumerate(store.manifest.shards))
         found.changed = [text for text in differences if text]
     for shard in range(len(store.manifest.shards)):
         store.keys(shard)  # raises where they are damaged
