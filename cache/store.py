@@ -2,9 +2,6 @@
 
 import contextlib
 import functools
-import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,11 +15,12 @@ from zarr.codecs import ZstdCodec
 
 from ..datasets.order import Order
 from ..datasets.samples import SampleError, Samples, one_file_a_shard
-from ..runtime.atomic import sync
-from .chunks import Chunks, publish
-from .layout import arrays_by_view
+from ..datasets.shards.index import RESTORE
+from .chunks import Chunks
+from .layout import arrays_by_view, blocks
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
+from .storage import LocalStorage
 
 _COMPRESSION = ZstdCodec(level=3, checksum=True)
 _SHARDS_IN_A_CHUNK = 64  # of the per-sample arrays: about half a megabyte of seeds for ImageNet's shards
@@ -33,7 +31,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open a store; ValueError if there is none, or none that this version reads."""
-        self.path = path
+        self.path, self._storage = path, LocalStorage(path)
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._open()
 
@@ -45,14 +43,17 @@ class Store:
         self._open()
 
     def _open(self) -> None:
-        if (path := self.path).is_file():
+        path, storage = self.path, self._storage
+        if path.is_file():
             raise ValueError(f"{path}: expected a store, which is a folder, found a file")
         try:
-            self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
+            self._group = zarr.open_group(path, mode="r+" if storage.writable else "r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError) as error:
-            found = "a folder that is none; name another --cache" if path.exists() else "none; run cache-teacher first"
-            if (path / "zarr.json").exists():
-                found = "a damaged one (zarr.json); restore it, or cache again elsewhere"
+            found = "none; run cache-teacher first"
+            if storage.exists("zarr.json"):
+                found = f"a damaged one (zarr.json); {RESTORE}"
+            elif storage.exists():
+                found = "a folder that is none; name another --cache"
             raise ValueError(f"{path}: expected a store, found {found}") from error
         try:
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
@@ -62,13 +63,9 @@ class Store:
     @classmethod
     def create(cls, path: Path, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
         """Write an empty store beside `path` and move it there."""
-        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            group = zarr.create_group(unfinished, zarr_format=3, attributes=manifest.to_dict())
+        with LocalStorage(path).unfinished() as folder:
+            group = zarr.create_group(folder, zarr_format=3, attributes=manifest.to_dict())
             _create_arrays(group, manifest, samples, probes)
-            publish(unfinished, path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
         return cls(path)
 
     @property
@@ -89,7 +86,12 @@ class Store:
     @functools.cached_property
     def chunks(self) -> Chunks:
         """The files of the arrays."""
-        return Chunks(self.path, self.manifest.block, arrays_by_view(self.manifest))
+        return Chunks(self._storage, arrays_by_view(self.manifest))
+
+    @property
+    def blocks(self) -> list[range]:
+        """The views of each block."""
+        return blocks(self.views, self.manifest.block)
 
     @property
     def by_view(self) -> list[str]:
@@ -104,7 +106,7 @@ class Store:
             for name in self.by_view:
                 array = self._array(name)
                 array.resize((views, *array.shape[1:]))
-                sync(self.path / name / "zarr.json")
+                self._storage.sync(f"{name}/zarr.json")
         self.reopen()
 
     def record_teacher_top1(self, percent: float) -> None:
@@ -116,7 +118,7 @@ class Store:
         current = Store(self.path)
         self.manifest = replace(current.manifest, **changes)
         current._group.attrs.update(self.manifest.to_dict())
-        sync(self.path / "zarr.json")
+        self._storage.sync("zarr.json")
 
     def order(self, window: int = 0) -> Order:
         """Return the order of pairs and epochs that this store fixes."""
@@ -132,25 +134,28 @@ class Store:
 
     def units(self) -> Iterable[Unit]:
         """Yield what is still to do, block by block, so that the first epochs are complete first."""
-        for block in range(-(-self.views // self.manifest.block)):
+        cached = self.chunks.units("label")
+        for block, views in enumerate(self.blocks):
             for shard in range(len(self.manifest.shards)):
-                if missing := self.missing_views(block, shard):
+                missing = self._added_later(block, shard, views) if (block, shard) in cached else views
+                if missing:
                     yield Unit(shard=shard, block=block, views=missing)
 
     def missing_views(self, block: int, shard: int) -> range:
         """Return the views of a block of a shard that have no labels yet."""
-        first, last = block * self.manifest.block, min((block + 1) * self.manifest.block, self.views)
-        if "label" in self.chunks.missing(block, shard):
-            return range(first, last)
-        if all(views // self.manifest.block != block for views in self.manifest.extended):
-            return range(last, last)  # present means done, but in a block in which the store once ended
-        label = self._read("label", (slice(first, last), shard, 0))
-        done = int(np.count_nonzero(label != self.missing))
-        return range(first + done, last)
+        views = self.blocks[block]
+        return self._added_later(block, shard, views) if self.chunks.cached("label", block, shard) else views
+
+    def _added_later(self, block: int, shard: int, views: range) -> range:
+        """Return which `views` of a unit that has a label chunk were not asked for yet when that was written."""
+        if all(end // self.manifest.block != block for end in self.manifest.extended):
+            return views[len(views) :]  # present means done, but in a block in which the store once ended
+        label = self._read("label", (slice(views.start, views.stop), shard, 0))
+        return views[int(np.count_nonzero(label != self.missing)) :]
 
     def write(self, unit: Unit, labels: Labels) -> None:
         """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
-        if not (self.path / "zarr.json").exists():
+        if not self._storage.exists("zarr.json"):
             raise ValueError(f"{self.path}: expected the store that is being filled, found it removed; run again")
         first = unit.block * self.manifest.block
         for name in self.by_view:
@@ -172,7 +177,7 @@ class Store:
         names = self.by_view if topk else ("check", "label")
         with zarr.config.set({"async.concurrency": 32}):  # a chunk of each shard: a quarter faster for ImageNet's
             labels = Labels(**{name: self._read(name, views) for name in names})
-        self.chunks.require_whole(names, range(views.start, views.stop), range(len(self.counts)))
+        self.chunks.require_whole(names, [views.start // self.manifest.block], range(len(self.counts)))
         real = np.arange(labels.label.shape[2]) < self.counts[:, None]
         if (absent := (labels.label == self.missing) & real).any():
             view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
@@ -183,7 +188,8 @@ class Store:
     def read(self, views: range, shard: int | None = None) -> Labels:
         """Return what is cached of `views`, of one shard (view, sample, ...) or of all (view, shard, sample, ...)."""
         index = (slice(views.start, views.stop), slice(None) if shard is None else shard)
-        self.chunks.require_whole(self.by_view, views, range(len(self.counts)) if shard is None else [shard])
+        touched = range(views.start // self.manifest.block, -(-views.stop // self.manifest.block))
+        self.chunks.require_whole(self.by_view, touched, range(len(self.counts)) if shard is None else [shard])
         return Labels(**{name: self._read(name, index) for name in self.by_view})
 
     def labels(self, shard: int) -> NDArray[np.unsignedinteger[Any]]:
@@ -241,17 +247,17 @@ class Store:
             if name in self.by_view or array.nchunks_initialized == array.nchunks:
                 return np.asarray(array[index])
         except KeyError as error:
-            raise ValueError(f"{self.path}: array {name} is missing; restore it, or cache again elsewhere") from error
+            raise ValueError(f"{self.path}: array {name} is missing; {RESTORE}") from error
         except (RuntimeError, ValueError):
             pass  # what zarr says names no chunk
         for chunk in np.ndindex(*array.cdata_shape):
             try:
-                if name not in self.by_view and not self.chunks.file(name, *chunk).exists():
+                if name not in self.by_view and not self.chunks.exists(name, *chunk):
                     raise self.chunks.damage(name, chunk, "is lost")
                 array.get_block_selection(chunk)
             except RuntimeError as error:
                 raise self.chunks.damage(name, chunk, "can't be decompressed") from error
-        raise ValueError(f"{self.path}: array {name} is damaged; restore it, or cache again elsewhere")
+        raise ValueError(f"{self.path}: array {name} is damaged; {RESTORE}")
 
 
 def _create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probes: Probes) -> None:

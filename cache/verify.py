@@ -1,6 +1,5 @@
 """Verification: is a store complete, and do its views and labels come out the same again?"""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,9 +103,9 @@ def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
     Raises ValueError if those are none.
     """
     chosen, order, rng = [], store.order(), np.random.default_rng(0)
-    for block in range(-(-store.views // store.manifest.block)):
+    for block, views_of_block in enumerate(store.blocks):
         for shard in range(len(store.manifest.shards)):
-            cached = range(block * store.manifest.block, store.missing_views(block, shard).start)
+            cached = range(views_of_block.start, store.missing_views(block, shard).start)
             asked = range(max(cached.start, views.start), min(cached.stop, views.stop))
             if not asked:
                 continue
@@ -188,11 +187,8 @@ def _compare(store: Store, rows: Rows, views: Views, teacher: Teacher | None, fo
 
 
 def _missing(store: Store) -> dict[str, int]:
-    absent: Counter[str] = Counter(dict.fromkeys(store.by_view, 0))
-    for block in range(-(-store.views // store.manifest.block)):
-        for shard in range(len(store.manifest.shards)):
-            absent.update(store.chunks.missing(block, shard))
-    return dict(absent)
+    units = {(block, shard) for block in range(len(store.blocks)) for shard in range(len(store.counts))}
+    return {name: len(units - store.chunks.units(name)) for name in store.by_view}
 
 
 def _name(store: Store, rows: Rows, wrong: Any, names: list[str]) -> None:
