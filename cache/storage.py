@@ -16,6 +16,7 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._durable: set[Path] = set()  # folders that are on disk by name: each look at the disk costs a flush of it
 
     @property
     def writable(self) -> bool:
@@ -33,8 +34,13 @@ class LocalStorage:
     def sync(self, name: str) -> None:
         """Have a file on disk, and the folders by which it is found from the root on."""
         file = self.root / name
-        for path in (file, *file.parents[: len(Path(name).parts)]):
-            sync(path)
+        sync(file)
+        for folder in file.parents[: len(Path(name).parts)]:
+            sync(folder)
+            if folder in self._durable:
+                return
+            if folder != file.parent:
+                self._durable.add(folder)
 
     def sweep(self) -> None:
         """Remove what killed processes left unfinished. Only where no process is at work."""
