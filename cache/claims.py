@@ -23,7 +23,7 @@ class Claims:
     """
 
     def __init__(self, store: Path) -> None:
-        self._store = store
+        self._store = store.resolve()  # by whatever links processes find a store, they meet at one file
 
     def __enter__(self) -> "Claims":
         self._store.parent.mkdir(parents=True, exist_ok=True)

@@ -23,11 +23,6 @@ class ArrayByView:
         return (block, shard, 0, *(0 for _ in self.more))
 
 
-def blocks(views: int, length: int) -> list[range]:
-    """Return the views of each block of `length`; the last may be shorter."""
-    return [range(first, min(first + length, views)) for first in range(0, views, length)]
-
-
 def arrays_by_view(manifest: Manifest) -> list[ArrayByView]:
     """Return the arrays that a unit writes, the label last: it commits."""
     label = np.uint16 if manifest.teacher.classes < 2**16 - 1 else np.uint32

@@ -17,7 +17,7 @@ from ..datasets.order import Order
 from ..datasets.samples import SampleError, Samples, one_file_a_shard
 from ..datasets.shards.index import RESTORE
 from .chunks import Chunks
-from .layout import arrays_by_view, blocks
+from .layout import arrays_by_view
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
 from .storage import LocalStorage
@@ -90,8 +90,9 @@ class Store:
 
     @property
     def blocks(self) -> list[range]:
-        """The views of each block."""
-        return blocks(self.views, self.manifest.block)
+        """The views of each block; the last may have fewer."""
+        views, block = self.views, self.manifest.block
+        return [range(first, min(first + block, views)) for first in range(0, views, block)]
 
     @property
     def by_view(self) -> list[str]:

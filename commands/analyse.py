@@ -140,7 +140,7 @@ def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
     from ..inspection.info import info_text
 
     opened = [Store(path) for path in stores]
-    units = sum(-(-store.views // store.manifest.block) * len(store.counts) for store in opened)
+    units = sum(len(store.blocks) * len(store.counts) for store in opened)
     with bar("merge", units, "units") as shown:
         merged = merge(out, opened, shown.update)
     say(info_text(merged))

@@ -160,15 +160,17 @@ def test_a_store_that_vanishes_is_no_success(tmp_path: Path, shards: str, teache
         fill.fill(store, store.samples(expand(shards)), teacher, claims, **given)
 
 
-def test_claims_exclude_other_processes(tmp_path: Path) -> None:
+def test_claims_exclude_other_processes_also_by_another_path(tmp_path: Path) -> None:
     script = "import sys, pathlib; from distillcache.cache.claims import Claims\n"
     script += "with Claims(pathlib.Path(sys.argv[1])) as c: print(c.take(1), c.take(2))"
+    link = tmp_path / "link.zarr"
+    link.symlink_to("c.zarr")
     with Claims(tmp_path / "c.zarr") as claims:
         assert claims.take(1)
-        other = subprocess.run([sys.executable, "-c", script, str(tmp_path / "c.zarr")], capture_output=True, text=True)
+        other = subprocess.run([sys.executable, "-c", script, str(link)], capture_output=True, text=True)
         assert other.stdout.split() == ["False", "True"]
         claims.release(1)
-        other = subprocess.run([sys.executable, "-c", script, str(tmp_path / "c.zarr")], capture_output=True, text=True)
+        other = subprocess.run([sys.executable, "-c", script, str(link)], capture_output=True, text=True)
         assert other.stdout.split() == ["True", "True"]
 
 
