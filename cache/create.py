@@ -112,7 +112,7 @@ def note_teacher_top1(store: Store, claims: Claims, measure: Callable[[], float]
     if store.manifest.teacher_top1 is None:
         percent = measure()
         with claims.structure():
-            store.record_teacher_top1(percent)
+            store.record(teacher_top1=percent)
 
 
 def create(

@@ -103,19 +103,15 @@ class Store:
         """Make room for `views` views; nothing that is there changes. Only for the holder of the store's claim."""
         if (before := Store(self.path).views) < views:
             if before:
-                self._record(extended=(*Store(self.path).manifest.extended, before))
+                self.record(extended=(*Store(self.path).manifest.extended, before))
             for name in self.by_view:
                 array = self._array(name)
                 array.resize((views, *array.shape[1:]))
                 self._storage.sync(f"{name}/zarr.json")
         self.reopen()
 
-    def record_teacher_top1(self, percent: float) -> None:
-        """Keep the teacher's measured top-1 on held-out shards. Only for the holder of the store's claim."""
-        self._record(teacher_top1=percent)
-
-    def _record(self, **changes: Any) -> None:
-        """Change root attributes, starting from what is on disk now: another process may have changed others."""
+    def record(self, **changes: Any) -> None:
+        """Change fields of the manifest as it is on disk now. Only for the holder of the store's claim."""
         current = Store(self.path)
         self.manifest = replace(current.manifest, **changes)
         current._group.attrs.update(self.manifest.to_dict())
