@@ -1,6 +1,7 @@
 """The store: bytes a view, and ImageNet with 300 views, simulated: opening it, looking into it, one cycle of it."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -78,15 +79,15 @@ def simulated(path: Path, *, shards: int, topk: int = 0) -> Store:
         logits=np.zeros((8, CLASSES), np.float32),
         at=np.zeros((8, 3), np.int32),
     )
-    store = Store.create(path, manifest, indexes, samples_of(indexes, 0), probes)
+    store = Store.create(path, manifest, samples_of(indexes, 0), probes)
     store.extend(VIEWS)
     order, truth = store.order(), store.targets()
-    for block in range(0, VIEWS, manifest.block):
+    os.fsync = lambda file: None  # a simulated store need not outlive a power cut
+    for block, views in enumerate(store.blocks):
         for shard in range(shards):
-            views = range(block, min(block + manifest.block, VIEWS))
             if shard < 8:  # drawing labels takes longer than storing them: later shards have the eighth's
                 labels = unit_labels(rng, order, truth[shard], shard, views)
-            store.write(Unit(shard=shard, block=block // manifest.block, views=views), labels)
+            store.write(Unit(shard=shard, block=block, views=views), labels)
     return store
 
 

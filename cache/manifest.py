@@ -10,7 +10,7 @@ from typing import Any
 
 from ..datasets.augment.recipes import Recipe
 from ..datasets.shards.files import base_name, size_of
-from ..datasets.shards.index import Shard, Skipped
+from ..datasets.shards.index import RESTORE, Shard, Skipped
 from ..runtime.typed import require_types
 
 FORMAT = 1
@@ -92,8 +92,8 @@ class Manifest:
                 require_types(record)
             return manifest
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            told = f"expected the attributes of a format {found} store, found them damaged: {error}"
-            raise ValueError(f"{told}; restore zarr.json, or cache again elsewhere") from error
+            told = f"expected the attributes of a format {found} store in zarr.json, found them damaged: {error}"
+            raise ValueError(f"{told}; {RESTORE}") from error
 
     @property
     def fingerprint(self) -> str:

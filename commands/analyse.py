@@ -141,7 +141,7 @@ def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
     from ..inspection.info import info_text
 
     opened = [Store(path) for path in stores]
-    units = sum(-(-store.views // store.manifest.block) * len(store.counts) for store in opened)
+    units = sum(len(store.blocks) * len(store.counts) for store in opened)
     with bar("merge", units, "units") as shown:
         merged = merge(out, opened, shown.update)
     say(info_text(merged))
@@ -211,23 +211,24 @@ def inspect_estimate(shards: Sequence[str], as_json: bool, **options: Any) -> No
     Example: distillcache inspect estimate --shards 'train-*.tar' --teacher regnety_160.deit_in1k --views 300
     """
     from ..cache.create import Request
-    from ..cache.estimate import estimate
-    from ..datasets.augment import pixels
+    from ..cache.estimate import estimate, index_some
     from ..datasets.shards.files import expand
-    from ..datasets.shards.index import index_shard, without_bad_images
     from ..models.teachers import load_teacher
 
     device, workers = device_and_workers(options["device"], options["workers"])
-    request, urls = Request.resolve(options, None, device.type), expand(shards)
-    index = without_bad_images(index_shard(urls[0], digest=True), pixels.decode, skip=True)
+    asked = {name: options[name] for name in ("recipe", "overrides", "image_size", "seed", "topk", "views", "amp")}
+    request = Request.resolve(**asked, on_gpu=device.type == "cuda")
+    urls = expand(shards)
+    indexes = index_some(urls)
     teacher = load_teacher(options["teacher"], device=device, amp=request.amp, size=options["teacher_size"])
     found = estimate(
-        index, urls, request, teacher, batch_size=options["batch_size"], workers=workers, seconds=options["seconds"]
+        indexes, urls, request, teacher, batch_size=options["batch_size"], workers=workers, seconds=options["seconds"]
     )
     if as_json:
         say(json.dumps(asdict(found), indent=2))
         return
-    say(f"about {found.samples:,} samples in {found.shards:,} shards, {found.samples * found.views:,} views")
+    about = "" if found.indexed_shards == found.shards else "about "
+    say(f"{about}{found.samples:,} samples in {found.shards:,} shards, {found.samples * found.views:,} views")
     say(f"time   {_duration(found.seconds)} on one {device}; n such processes take an n-th of it")
     say(f"bytes  {found.nbytes:,}, of which labels, checks and logits take {found.bytes_per_view:.2f} a view")
     say(

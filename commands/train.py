@@ -226,5 +226,5 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
             log=shown.write,
         )
         train_student(classifier.to(device), data, held_out, config, place)
-    save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.urls))
+    save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.files))
     say(f"teacher in {out}")

@@ -14,6 +14,8 @@ from .files import base_name, open_file, sha256_of, size_of
 MAX_BYTES = 2**28
 """The largest member that is read, 256 MiB."""
 _CLASS_BYTES = 64
+RESTORE = "restore it, or cache again elsewhere"
+"""What to do about a shard or a part of a store that is lost or damaged."""
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
@@ -30,7 +32,7 @@ class Shard:
         if (found := sha256_of(url)) == self.sha256:
             return ""
         told = f"shard {self.name}: expected SHA-256 {self.sha256[:16]}, found {found[:16]}"
-        return f"{told}; it was changed since the store was made: restore it, or cache again elsewhere"
+        return f"{told}; it was changed since the store was made: {RESTORE}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
