@@ -20,7 +20,7 @@ from ..datasets.views import Renderer
 from ..runtime import atomic
 from . import svg
 from .info import block_sizes, completeness, info, info_text
-from .lookup import Filter, Place, agreement, label
+from .lookup import Filter, Position, agreement, label
 from .pictures import fitted, plan_in_words, rendered
 from .stats import Stats, stats
 
@@ -71,7 +71,7 @@ def report(
     atomic.write_text(out, page)
 
 
-def choose(chosen: Any, shares: Any, count: int) -> list[Place]:
+def choose(chosen: Any, shares: Any, count: int) -> list[Position]:
     """Return `count` of the chosen samples (shard, sample): half by the lowest agreement, half evenly spread."""
     all_places = np.argwhere(chosen & ~np.isnan(shares))
     order = np.argsort(shares[tuple(all_places.T)], kind="stable")
@@ -81,7 +81,7 @@ def choose(chosen: Any, shares: Any, count: int) -> list[Place]:
     return [(int(shard), int(sample)) for shard, sample in all_places[np.concatenate([least, spread])]]
 
 
-def _sample(store: Store, place: Place, samples: Samples, views: int, tile: int) -> dict[str, Any]:
+def _sample(store: Store, place: Position, samples: Samples, views: int, tile: int) -> dict[str, Any]:
     """Return what the page shows of one sample; its views are tiles of one picture, side by side."""
     said = label(store, place)
     cached = [view.view for view in said.views if view.label is not None]
@@ -102,7 +102,7 @@ def _sample(store: Store, place: Place, samples: Samples, views: int, tile: int)
             {
                 "view": view.view,
                 "label": f"{view.label} {view.label_name}".strip(),
-                "says": "target" if view.agrees else "partner" if view.label == view.partner_target else "neither",
+                "says": view.relation,
                 "mix": view.mix,
                 "lambda": view.lam,
                 "partner": f"{view.partner}: {view.partner_target} {view.partner_target_name}" if view.partner else "",
