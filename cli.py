@@ -5,7 +5,6 @@ from typing import Any, cast
 import click
 
 from . import __version__
-from .commands import analyse
 from .commands.cache import cache_teacher
 from .commands.evaluate import compare, evaluate
 from .commands.inspect import inspect
@@ -22,8 +21,6 @@ def main() -> None:
 
 for command in (make_shards, train_teacher, cache_teacher, train_student, evaluate, compare, inspect):
     main.add_command(command)
-for command in analyse.COMMANDS:
-    inspect.add_command(command)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,16 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+def views_named(text: str | None, views: int) -> range:
+    """Return the views that FIRST:END names; ValueError if it names none that the store has."""
+    if text is None:
+        return range(views)
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= views):
+        raise ValueError(f"views: expected FIRST:END with 0 <= FIRST < END <= {views}, found {text!r}")
+    return range(int(first), int(end))
+
+
 def device_and_workers(device: str, workers: int | None) -> "tuple[torch.device, int]":
     """Return the device of that name, and how many processes render views for it; ValueError if it isn't there."""
     from ..runtime.devices import find_device

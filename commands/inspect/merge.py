@@ -1,0 +1,31 @@
+"""`distillcache inspect merge`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..options import say
+from ..progress import bar
+
+
+@click.command("merge")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
+    """Write the store OUT from STORES that hold different shards, or different views, of one plan.
+
+    They must have the same recipe, seed and teacher. What several hold must be the same in all.
+
+    \b
+    Example: distillcache inspect merge whole.zarr machine1.zarr machine2.zarr
+    """
+    from ...cache.merge import merge
+    from ...cache.store import Store
+    from ...inspection.info import info_text
+
+    opened = [Store(path) for path in stores]
+    units = sum(-(-store.views // store.manifest.block) * len(store.counts) for store in opened)
+    with bar("merge", units, "units") as shown:
+        merged = merge(out, opened, shown.update)
+    say(info_text(merged))
