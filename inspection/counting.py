@@ -96,15 +96,15 @@ def _count_shard(store: Store, counts: Counts, shard: int, target: NDArray[np.in
     of_lambda = np.minimum(lam * BINS, BINS - 1).astype(np.uint8)
     group = (kind * np.uint8(BINS) + of_lambda) * np.uint8(len(RELATIONS)) + relation
     counts.mixes += np.bincount(group.ravel(), minlength=counts.mixes.size).reshape(counts.mixes.shape)
-    spread = _spread(label)
-    counts.entropy += float(spread.entropy.sum())
-    counts.entropy_histogram += np.histogram(spread.entropy, BINS, (0, np.log2(max(2, store.views))))[0]
+    labels = spread(label)
+    counts.entropy += float(labels.entropy.sum())
+    counts.entropy_histogram += np.histogram(labels.entropy, BINS, (0, np.log2(max(2, store.views))))[0]
     never = np.flatnonzero(~is_target.any(axis=0))
     counts.never += len(never)
-    counts.add_never_agreed([(int(spread.times[i]) / len(rows), shard, i, int(spread.most[i])) for i in never.tolist()])
+    counts.add_never_agreed([(int(labels.times[i]) / len(rows), shard, i, int(labels.most[i])) for i in never.tolist()])
 
 
-class _Spread(NamedTuple):
+class Spread(NamedTuple):
     """Of each sample (n,): the entropy of its labels in bits, the most frequent of them, and how often it occurs."""
 
     entropy: NDArray[np.float64]
@@ -144,7 +144,7 @@ class Confusions:
         return [(*divmod(code, self._classes), count) for code, count in most]
 
 
-def _spread(label: NDArray[Any]) -> _Spread:
+def spread(label: NDArray[Any]) -> Spread:
     """Summarise labels (view, sample) by sample."""
     views, samples = label.shape
     ordered = np.sort(label.T.astype(np.uint32), axis=1)
@@ -156,4 +156,4 @@ def _spread(label: NDArray[Any]) -> _Spread:
     entropy = np.bincount(at // views, -shares * np.log2(shares), minlength=samples)
     first = np.searchsorted(at, np.arange(samples) * views)  # of each sample's runs
     longest = np.maximum.reduceat((counts << 32) | ordered.ravel()[at], first)
-    return _Spread(entropy.astype(np.float64), longest & (2**32 - 1), longest >> 32)
+    return Spread(entropy.astype(np.float64), longest & (2**32 - 1), longest >> 32)

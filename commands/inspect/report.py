@@ -2,25 +2,37 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..options import filter_options, require_output, say, shards_option, store_argument, with_options
+from ..options import filter_options, require_output, say, store_argument, with_options
 from ..progress import bar
 
 
 @click.command("report")
-@with_options(store_argument, shards_option, *filter_options[:2])
+@with_options(store_argument)
+@click.option("--shards", multiple=True, help="Paths, globs, braces or URLs of its shards.  [default: no pictures]")
+@with_options(*filter_options[:2])
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
 )
-@click.option("--samples", type=click.IntRange(0, 1000), default=100, show_default=True, help="Samples in the gallery.")
-@click.option("--views", type=click.IntRange(1, 24), default=6, show_default=True, help="Views of each.")
-def inspect_report(cache: Path, shards: Sequence[str], out: Path, **options: Any) -> None:
-    """Write one HTML page, with everything in it: what the store is, charts, and a gallery of views to filter.
+@click.option("--samples", type=click.IntRange(1), default=2000, show_default=True, help="Samples on the page.")
+@click.option("--views", type=click.IntRange(1), default=6, show_default=True, help="Views of each.")
+@click.option("--pictures", type=click.IntRange(0), default=100, show_default=True, help="Samples with pictures.")
+def inspect_report(
+    cache: Path,
+    shards: Sequence[str],
+    out: Path,
+    keys: Sequence[str],
+    classes: Sequence[str],
+    samples: int,
+    views: int,
+    pictures: int,
+) -> None:
+    """Write one HTML page below 5 MB: is the store whole, is the teacher right, which samples deserve a look.
 
-    Half of the gallery are samples on which the teacher disagrees most, the others are spread over the store.
+    Half of its samples, and of those with pictures, are those on which the teacher agrees least; the others are spread
+    over the store. What is selected there becomes a CSV file for --exclude.
 
     \b
     Example: distillcache inspect report regnety.zarr --shards 'train-*.tar' --out report.html
@@ -32,7 +44,16 @@ def inspect_report(cache: Path, shards: Sequence[str], out: Path, **options: Any
 
     require_output("out", out, ".html")
     store = Store(cache)
-    samples, wanted = store.samples(expand(shards)), Filter(keys=options["keys"], classes=options["classes"])
-    with bar("report", 2 * len(store.counts) + options["samples"], "steps") as shown:
-        report(store, samples, out, wanted, count=options["samples"], views=options["views"], progress=shown.update)
-    say(f"{out}: {out.stat().st_size:,} bytes")
+    images = store.samples(expand(shards)) if shards else None
+    with bar("report", 3 * len(store.counts) + (pictures if shards else 0), "steps") as shown:
+        drawn = report(
+            store,
+            images,
+            out,
+            Filter(keys=keys, classes=classes),
+            count=samples,
+            views=views,
+            pictures=pictures,
+            progress=shown.update,
+        )
+    say(f"{out}: {out.stat().st_size:,} bytes, pictures of {drawn:,} samples")
