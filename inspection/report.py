@@ -59,16 +59,16 @@ def report(
     shares = agreement(store, chosen, progress)
     positions = sorted(choose(chosen, shares, max(count, 2 * _LISTED)))
     data = columns(store, positions, shares, views, progress)
-    parts = _parts(store, found, shares, data)
+    template, parts = _template(), _parts(store, found, shares, data)
     drawn: dict[int, Any] = {}
     if samples is not None:
         some = np.zeros_like(chosen)
         some[tuple(np.array(positions).T)] = True
-        room = _BYTES - sum(map(len, parts.values()))
+        room = _BYTES - len(template) - sum(map(len, parts.values()))
         numbers = [positions.index(position) for position in choose(some, shares, pictures)]
         drawn = _pictures(store, samples, positions, numbers, data, room, progress)
     parts["pictures"] = _json(drawn)
-    page = re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], _template())  # in one pass: what is put in stays
+    page = re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], template)  # in one pass: what is put in stays
     atomic.write_text(out, page)
     return len(drawn)
 
