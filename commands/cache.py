@@ -12,6 +12,7 @@ from .options import (
     cache_option,
     device_and_workers,
     device_option,
+    exclude_option,
     recipe_options,
     say,
     shards_option,
@@ -42,7 +43,7 @@ from .progress import bar
     show_default=True,
     help="A new store: end before the teacher starts, or leave the sample out and note it.",
 )
-@with_options(val_shards_option, workers_option, device_option)
+@with_options(exclude_option, val_shards_option, workers_option, device_option)
 def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
@@ -56,13 +57,17 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     from ..cache.claims import structure
     from ..cache.store import Store
     from ..datasets.augment import pixels
+    from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.files import class_names, expand
     from ..inspection.info import info_text
     from ..models.teachers import load_teacher
 
     if not pixels.exact_here():
         say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
+    excluded = Excluded.read(options["exclude"]) if options["exclude"] else None
     store = Store(cache) if cache.exists() else None
+    if store and excluded:
+        excluded.require_same(store.manifest.skipped)
     device, workers = device_and_workers(options["device"], options["workers"])
     request = create.Request.resolve(options, store, device.type)
     urls = expand(shards)
@@ -80,8 +85,10 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
                 if names and len(names) != model.classes:
                     told = f"the teacher tells {model.classes} classes apart, the shards have {len(names)}"
                     say(told, err=True)
-                indexes = reading.screened_index(urls, skip=options["on_bad_image"] == "skip")
+                indexes = reading.screened_index(urls, skip=options["on_bad_image"] == "skip", excluded=excluded)
                 store = create.create(cache, request, indexes, model, names)
+    if excluded:
+        excluded.require_same(store.manifest.skipped)
     store.manifest.require_same(create.describe(request, model, store.manifest.shards))
     samples = samples or store.samples(urls)
     if held_out:

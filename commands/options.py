@@ -120,6 +120,11 @@ filter_options = (
     click.option("--class", "classes", multiple=True, help="A class's number, or a part of its name."),
     click.option("--shard", "shards", multiple=True, help="A shard's name, or a pattern of names."),
 )
+exclude_option = click.option(
+    "--exclude",
+    type=click.Path(path_type=Path),
+    help="A file of samples to leave out: a CSV file with the header shard,key, or a key a line.",
+)
 store_argument = click.argument("cache", type=click.Path(path_type=Path))
 
 
