@@ -12,8 +12,9 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.task import TokenDistillationTask
 
 from distillcache.cache import create, fill
+from distillcache.cache.claims import Claims
 from distillcache.cache.store import Store
-from distillcache.datasets.loader import load
+from distillcache.datasets.loader import Loader
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.views import Renderer
 from distillcache.models.students import build_student
@@ -21,7 +22,7 @@ from distillcache.models.teachers import Teacher, load_teacher, save_teacher
 from distillcache.replay.batches import Replay
 from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
-from distillcache.train.loop import Run, _Training
+from distillcache.train.loop import Run, Training
 
 CPU = torch.device("cpu")
 STUDENT = "deit_tiny_distilled_patch16_224"
@@ -51,7 +52,8 @@ def new_store(path: Path, urls: list[str], teacher: Teacher, *, views: int, fill
     options = dict.fromkeys(("recipe", "image_size", "seed", "topk")) | {"overrides": (), "views": views, "amp": True}
     store = create.create(path, create.Request.resolve(options, None, "cpu"), index_shards(urls), teacher)
     if filled:
-        fill.fill(store, store.samples(urls), teacher, views=views, batch_size=64, workers=0)
+        with Claims(path) as claims:
+            fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=64, workers=0)
     return store
 
 
@@ -65,16 +67,16 @@ def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
     images = Renderer(recipe, samples)(batches[0]).images
 
     def cached() -> int:
-        fill.fill(empty.pop(), samples, teacher, views=views, batch_size=batch, workers=0)
+        store = empty.pop()
+        with Claims(store.path) as claims:
+            fill.fill(store, samples, teacher, claims, views=views, batch_size=batch, workers=0)
         return total
 
     found = rates(
         {
             "stage 1": cached,
             "teacher": lambda: sum(len(teacher.logits(images)) for _ in batches),
-            "rendering": lambda: sum(
-                len(v.images) for _, v in load(Renderer(recipe, samples), iter(batches), workers=0)
-            ),
+            "rendering": lambda: sum(len(v.images) for _, v in Loader(Renderer(recipe, samples)).load(batches)),
         }
     )
     slower = min(("teacher", "rendering"), key=lambda name: sum(found[name]))
@@ -93,7 +95,7 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
     student = build_student(STUDENT, classes=data.classes, seed=0)
     place = Place(device=CPU, workers=0, out=folder / "run", log=lambda line: None)
     replay = Replay(data, batch_size=config.batch_size)
-    training = _Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
+    training = Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
     training.set_rate(5)
     batches = replay.batches(0, 0, config.epochs)
     ready = next(batches)

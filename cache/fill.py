@@ -1,5 +1,6 @@
 """Stage 1: render every view, show it to the teacher, and commit what it says unit by unit."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -8,53 +9,66 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets.loader import load
+from ..datasets.loader import Loader
 from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime import atomic
-from .claims import Claims, structure
+from ..runtime.signals import StopSignals
+from .claims import Claims
 from .records import Labels, Unit
 from .store import Store
 from .teacher import Teacher
 
+_PAUSE = 1.0
+"""Seconds between two looks at what other processes are still at work on."""
 _Batch = tuple[Rows, torch.Tensor, torch.Tensor]
+
+
+class UnfinishedError(RuntimeError):
+    """What is missing is left to the other processes that are at work on it."""
+
+    exit_code = 3
 
 
 def fill(
     store: Store,
     samples: Samples,
     teacher: Teacher,
+    claims: Claims,
     *,
     views: int,
     batch_size: int,
     workers: int,
+    wait: bool = True,
     report: Callable[[int], None] = lambda views: None,
-    start_at: Callable[[int], None] = lambda views: None,
+    start_at: Callable[[int, int], None] = lambda views, total: None,
 ) -> None:
-    """Fill `store` up to `views` views of each sample.
+    """Fill `store` up to `views` views of each sample, or to as many as other processes ask for at the same time.
 
-    `start_at` is told how many views are there already, `report` how many were committed, unit by unit.
+    Each unit has one writer. What others are at work on is waited for, and taken over if they are killed: this returns
+    once the store is whole. `start_at` is told how many views are there already, of how many in all, again whenever
+    others may have changed that; `report` how many were committed.
 
-    Other processes may fill the same store at the same time; each unit has one writer. Raises ValueError for an image
-    that can't be rendered, a shard that was changed, or a teacher whose logits are not finite.
+    Raises StopRequested after the batch in which a signal came; UnfinishedError, without `wait`, where what is missing
+    is others'; ValueError for an image that can't be rendered, a shard that was changed, or logits that are not finite.
     """
-    with structure(store.path):
+    with claims.structure():
         store.extend(views)
-    with Claims(store.path) as claims:
-        start_at(store.views * int(store.counts.sum()) - remaining(store))
-        # Again until nothing is left to claim: a unit that another process held may be free if that one was killed.
-        while remaining(store) and _fill_once(store, samples, teacher, claims, batch_size, workers, report):
-            pass
-        if not remaining(store):
-            store.chunks.sweep()
-            claims.remove()
-
-
-def record_teacher_top1(store: Store, percent: float) -> None:
-    """Keep the teacher's measured top-1 on held-out shards in the store."""
-    with structure(store.path):
-        store.record_teacher_top1(percent)
+    renderer = Renderer(store.manifest.recipe, samples)
+    pin_memory = torch.cuda.is_available()
+    with StopSignals(held=True) as signals, Loader(renderer, workers=workers, pin_memory=pin_memory) as loader:
+        while missing := remaining(store):
+            total = store.views * int(store.counts.sum())
+            start_at(total - missing, total)
+            committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, report)
+            if not committed and not wait:
+                told = f"{missing:,} views are missing, which other processes are at work on"
+                raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
+            if not committed:
+                with signals.raising():
+                    time.sleep(_PAUSE)
+            store.reopen()
 
 
 def _fill_once(
@@ -62,12 +76,12 @@ def _fill_once(
     samples: Samples,
     teacher: Teacher,
     claims: Claims,
+    loader: Loader,
+    signals: StopSignals,
     batch_size: int,
-    workers: int,
     report: Callable[[int], None],
 ) -> int:
     """Go through all units once, do those that nobody else has claimed, and return how many those were."""
-    renderer = Renderer(store.manifest.recipe, samples)
     order = store.order()
     begun: deque[tuple[Unit, int]] = deque()
 
@@ -80,7 +94,7 @@ def _fill_once(
     done = 0
     parts: list[tuple[Rows, Labels]] = []
     with store.naming_samples():
-        loaded = load(renderer, batches(), workers=workers, pin_memory=torch.cuda.is_available())
+        loaded = signals.waiting_for(loader.load(batches()))
         shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loaded)
         for rows, check, logits in _one_behind(shown):
             parts.append((rows, labels_of(logits, check, teacher.name, store.manifest.topk)))
@@ -93,6 +107,7 @@ def _fill_once(
                 begun.popleft()
                 parts = []
                 done += 1
+            signals.require_none()
     return done
 
 
@@ -153,7 +168,7 @@ def _assemble(store: Store, unit: Unit, parts: list[tuple[Rows, Labels]]) -> Lab
 
 
 def _number(store: Store, unit: Unit) -> int:
-    return 1 + unit.block * len(store.manifest.shards) + unit.shard
+    return unit.block * len(store.manifest.shards) + unit.shard
 
 
 def remaining(store: Store) -> int:
