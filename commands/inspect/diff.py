@@ -26,10 +26,10 @@ def inspect_diff(first: Path, second: Path, rows: int, as_json: bool) -> None:
     \b
     Example: distillcache inspect diff regnety_160.zarr regnety_040.zarr
     """
-    from ...cache.store import Store
     from ...inspection.diff import diff
+    from ...inspection.opening import open_store
 
-    stores = Store(first), Store(second)
+    stores = open_store(first), open_store(second)
     with bar("diff", len(stores[0].counts), "shards") as shown:
         found = diff(*stores, shown.update)
     if as_json:

@@ -18,12 +18,12 @@ def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]
     \b
     Example: distillcache inspect export regnety.zarr labels.parquet --class tabby
     """
-    from ...cache.store import Store
     from ...inspection.export import FORMATS, export
     from ...inspection.lookup import Filter
+    from ...inspection.opening import open_store
 
     require_output("out", out, *FORMATS)
-    store = Store(cache)
+    store = open_store(cache)
     with bar("export", len(store.counts), "shards") as shown:
         rows = export(store, out, Filter(**filters), mixes=mixes, report=shown.update)
     say(f"{out}: {rows:,} rows, {out.stat().st_size:,} bytes")

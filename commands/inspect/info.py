@@ -16,8 +16,8 @@ def inspect_info(cache: Path, as_json: bool) -> None:
     \b
     Example: distillcache inspect info regnety.zarr
     """
-    from ...cache.store import Store
     from ...inspection.info import info, info_text
+    from ...inspection.opening import open_store
 
-    store = Store(cache)
+    store = open_store(cache)
     say(json.dumps(info(store), indent=2) if as_json else info_text(store))

@@ -32,10 +32,10 @@ def inspect_keys(
     \b
     Example: distillcache inspect keys regnety.zarr --class 'tabby' --agreement-below 0.2
     """
-    from ...cache.store import Store
     from ...inspection.lookup import Filter, agreement, listed
+    from ...inspection.opening import open_store
 
-    store = Store(cache)
+    store = open_store(cache)
     chosen, shares = Filter(**filters).select(store), None
     if agreement_below is not None:
         with bar("keys", int(chosen.any(axis=1).sum()), "shards") as shown:

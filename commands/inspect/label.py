@@ -22,10 +22,10 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
     \b
     Example: distillcache inspect label regnety.zarr n01440764_10026
     """
-    from ...cache.store import Store
     from ...inspection.lookup import find, label
+    from ...inspection.opening import open_store
 
-    store = Store(cache)
+    store = open_store(cache)
     found = label(store, find(store, key))
     if as_json:
         say(json.dumps(asdict(found) | {"agreement": found.agreement}, indent=2))

@@ -21,10 +21,10 @@ def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
     Example: distillcache inspect merge whole.zarr machine1.zarr machine2.zarr
     """
     from ...cache.merge import merge
-    from ...cache.store import Store
     from ...inspection.info import info_text
+    from ...inspection.opening import open_store
 
-    opened = [Store(path) for path in stores]
+    opened = [open_store(path) for path in stores]
     units = sum(-(-store.views // store.manifest.block) * len(store.counts) for store in opened)
     with bar("merge", units, "units") as shown:
         merged = merge(out, opened, shown.update)

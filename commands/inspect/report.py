@@ -37,13 +37,13 @@ def inspect_report(
     \b
     Example: distillcache inspect report regnety.zarr --shards 'train-*.tar' --out report.html
     """
-    from ...cache.store import Store
     from ...datasets.shards.files import expand
     from ...inspection.lookup import Filter
+    from ...inspection.opening import open_store
     from ...inspection.report import report
 
     require_output("out", out, ".html")
-    store = Store(cache)
+    store = open_store(cache)
     images = store.samples(expand(shards)) if shards else None
     with bar("report", 3 * len(store.counts) + (pictures if shards else 0), "steps") as shown:
         drawn = report(

@@ -23,14 +23,14 @@ def inspect_show(
     Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
              distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --views 3:4 --steps --plan
     """
-    from ...cache.store import Store
     from ...datasets.shards.files import expand
     from ...inspection.lookup import find
+    from ...inspection.opening import open_store
     from ...inspection.pictures import plan_in_words, show
     from ...runtime import atomic
 
     require_output("out", out, ".png")
-    store = Store(cache)
+    store = open_store(cache)
     samples = store.samples(expand(shards))
     how_many = int(views) if views.isdecimal() else 0
     wanted = range(min(how_many, store.views)) if how_many else views_named(views, store.views)

@@ -26,13 +26,13 @@ def inspect_stats(cache: Path, plot: Path | None, rows: int, as_json: bool) -> N
     \b
     Example: distillcache inspect stats regnety.zarr --plot stats.png
     """
-    from ...cache.store import Store
     from ...inspection import charts
+    from ...inspection.opening import open_store
     from ...inspection.stats import stats
 
     if plot:
         require_output("plot", plot, ".png")
-    store = Store(cache)
+    store = open_store(cache)
     with bar("stats", len(store.counts), "shards") as shown:
         found = stats(store, shown.update)
     if plot:

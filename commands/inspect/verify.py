@@ -45,11 +45,11 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
     Example: distillcache inspect verify regnety.zarr --shards 'train-*.tar' --fraction 0.01
     """
     from ...cache import verify as verifying
-    from ...cache.store import Store
     from ...datasets.shards.files import expand
+    from ...inspection.opening import open_store
     from ...models.teachers import load_teacher
 
-    store = Store(cache)
+    store = open_store(cache)
     samples, wanted = store.samples(expand(shards)), views_named(views, store.views)
     device, workers = device_and_workers(options["device"], options["workers"])
     record = store.manifest.teacher
