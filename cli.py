@@ -6,7 +6,6 @@ from typing import Any, NoReturn, cast
 import click
 
 from . import __version__
-from .commands import analyse
 from .commands.cache import cache_teacher
 from .commands.evaluate import compare, evaluate
 from .commands.inspect import inspect
@@ -33,10 +32,6 @@ def main() -> None:
     # Threads that wait for one another must not spin: where other work keeps the cores busy, that took four times as
     # long. libgomp reads this when torch is loaded, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-
-for command in analyse.COMMANDS:
-    inspect.add_command(command)
 
 
 def run() -> NoReturn:

@@ -92,23 +92,12 @@ def simulated(path: Path, *, shards: int, topk: int = 0) -> Store:
 
 
 def unit_labels(rng: np.random.Generator, order, target, shard: int, views: range) -> Labels:  # type: ignore[no-untyped-def]
-    partner = np.concatenate(
-        [
-            np.repeat(partners(order.pairs(shard, cycle))[None], order.repeats, axis=0)
-            for cycle in range(views.start // order.repeats, views.stop // order.repeats)
-        ]
-    )
+    partner = order.partners(shard, views)
     chance = rng.random((len(views), SAMPLES))
     anything = rng.integers(0, CLASSES, chance.shape)
     label = np.where(chance < 0.55, target[None], np.where(chance < 0.85, target[partner], anything))
     check = rng.integers(0, 2**16, chance.shape)
     return Labels(label=label.astype(np.uint32), check=check.astype(np.uint16))
-
-
-def partners(pairs: np.ndarray) -> np.ndarray:
-    found = np.empty(SAMPLES, np.int64)
-    found[pairs[:, 0]], found[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
-    return found
 
 
 def topk(folder: Path) -> Iterator[Figure | Skipped]:

@@ -56,7 +56,7 @@ class Manifest:
     extended: tuple[int, ...] = ()
     """How many views there were each time more were asked for."""
     skipped: tuple[Skipped, ...] = ()
-    """Samples of the shards that are not in the store, as their images can't be used."""
+    """Samples of the shards that are not in the store: excluded by a user, or of images that can't be used."""
 
     @property
     def block(self) -> int:

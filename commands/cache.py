@@ -13,6 +13,7 @@ from .options import (
     cache_option,
     device_and_workers,
     device_option,
+    exclude_option,
     recipe_options,
     say,
     shards_option,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     default=True,
     help="See the store whole, or end with exit code 3 where all that is missing is other processes'.  [default: wait]",
 )
-@with_options(val_shards_option, workers_option, device_option)
+@with_options(exclude_option, val_shards_option, workers_option, device_option)
 def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
@@ -78,13 +79,17 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
     from ..cache.store import Store
     from ..datasets.augment import pixels
     from ..datasets.loader import start_early
+    from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.files import class_names, expand
     from ..inspection.info import info_text
     from ..models.teachers import load_teacher
 
     if not pixels.exact_here():
         say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
+    excluded = Excluded.read(options["exclude"]) if options["exclude"] else None
     store = Store(cache) if cache.exists() else None
+    if store and excluded:
+        excluded.require_same(store.manifest.skipped)
     device, workers = device_and_workers(options["device"], options["workers"])
     start_early(workers)
     asked = {name: options[name] for name in ("recipe", "overrides", "image_size", "seed", "topk", "views", "amp")}
@@ -100,9 +105,11 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
         say(f"the teacher tells {model.classes} classes apart, the shards have {len(names)}", err=True)
 
     def index() -> "list[ShardIndex]":
-        return reading.screened_index(urls, skip=options["on_bad_image"] == "skip")
+        return reading.screened_index(urls, skip=options["on_bad_image"] == "skip", excluded=excluded)
 
     store = create.opened(cache, request, model, claims, index=index, class_names=names)
+    if excluded:
+        excluded.require_same(store.manifest.skipped)  # of processes that start at once, another may have made it
     if held_out:
         measure = functools.partial(_top1, model, held_out, device=device, workers=workers)
         create.note_teacher_top1(store, claims, measure)

@@ -97,6 +97,11 @@ filter_options = (
     click.option("--class", "classes", multiple=True, help="A class's number, or a part of its name."),
     click.option("--shard", "shards", multiple=True, help="A shard's name, or a pattern of names."),
 )
+exclude_option = click.option(
+    "--exclude",
+    type=LOCAL_PATH,
+    help="A file of samples to leave out: a CSV file with the header shard,key, or a key a line.",
+)
 store_argument = click.argument("cache", type=LOCAL_PATH)
 
 
@@ -114,6 +119,16 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function
 
     return decorate
+
+
+def views_named(text: str | None, views: int) -> range:
+    """Return the views that FIRST:END names; ValueError if it names none that the store has."""
+    if text is None:
+        return range(views)
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= views):
+        raise ValueError(f"views: expected FIRST:END with 0 <= FIRST < END <= {views}, found {text!r}")
+    return range(int(first), int(end))
 
 
 def device_and_workers(device: str, workers: int | None) -> "tuple[torch.device, int]":

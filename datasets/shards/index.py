@@ -37,7 +37,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skipped:
-    """A sample that is left out because of its image, and why."""
+    """A sample that is left out, and why: its image can't be used, or a user excluded it."""
 
     shard: str
     key: str
@@ -96,10 +96,15 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
         raise ValueError(
             f"shard {index.shard.name}: none of its {len(skipped)} images can be used ({first}); leave it out"
         )
+    return only(index, good, skipped)
+
+
+def only(index: ShardIndex, kept: Sequence[int], skipped: Sequence[Skipped]) -> ShardIndex:
+    """Return a shard with the samples `kept` alone, and those that were now `skipped` noted after the others."""
     columns: dict[str, Any] = {
-        name: [getattr(index, name)[i] for i in good] for name in ("keys", "targets", "offsets", "nbytes")
+        name: [getattr(index, name)[i] for i in kept] for name in ("keys", "targets", "offsets", "nbytes")
     }
-    return replace(index, **columns, skipped=tuple(skipped))
+    return replace(index, **columns, skipped=(*index.skipped, *skipped))
 
 
 def index_shard(url: str, *, digest: bool = True) -> ShardIndex:

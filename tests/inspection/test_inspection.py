@@ -72,8 +72,8 @@ def test_stats_are_those_of_a_count_by_hand(store: Store, every_view: Any, tmp_p
     found = json_of("stats", store.path, "--plot", tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").width > 1000
     n = len(every_view)
-    partners = [view for *_, view in every_view if not view.agrees and view.label == view.partner_target]
-    assert (found["samples"], found["views"], found["mixes_drawn"]) == (23, n, n)
+    partners = [view for *_, view in every_view if view.relation == "partner"]
+    assert (found["samples"], found["views"]) == (23, n)
     assert found["agreement"] == pytest.approx(sum(view.agrees for *_, view in every_view) / n)
     assert found["partner"] == pytest.approx(len(partners) / n)
     for number, share in enumerate(found["by_view"]):
@@ -90,9 +90,7 @@ def test_stats_are_those_of_a_count_by_hand(store: Store, every_view: Any, tmp_p
         own = [view for _, _, target, view in every_view if target == one["number"]]
         assert (one["views"], one["agreement"]) == (len(own), pytest.approx(np.mean([view.agrees for view in own])))
         assert one["labels"] == sum(view.label == one["number"] for *_, view in every_view)
-    confused = Counter(
-        (target, v.label) for _, _, target, v in every_view if not v.agrees and v.label != v.partner_target
-    )
+    confused = Counter((target, v.label) for _, _, target, v in every_view if v.relation == "neither")
     assert {(c["target"], c["label"]): c["views"] for c in found["confusions"]} == dict(confused)
     by_sample: dict[str, Counter[int]] = {}
     for _, key, _, view in every_view:
@@ -144,8 +142,8 @@ def test_diff_compares_two_teachers_on_the_same_views(
         differing += int((one != two).sum())
         times = (one != two).sum(axis=0).tolist()
         samples.update({key: n for key, n in zip(store.keys(shard), times, strict=True) if n})
-    assert found["views"] == 69 and 0 < found["differing"] == differing == sum(pair["views"] for pair in found["pairs"])
-    assert all(pair["second"] == 3 for pair in found["pairs"])
+    assert found["views"] == 69 and 0 < found["differing"] == differing == sum(one["views"] for one in found["classes"])
+    assert all(one["second"] == 3 for one in found["classes"])
     assert {s["key"]: s["differing"] for s in found["samples"]} == dict(samples)
     assert json_of("diff", store.path, store.path)["differing"] == 0
     another = cached(tmp_path / "c.zarr", expand(shards), teacher, views=3, seed=1)
