@@ -1,6 +1,6 @@
 """The command line. What a command needs is imported when it runs, which keeps `--help` fast."""
 
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -12,6 +12,9 @@ from .commands.inspect import inspect
 from .commands.options import Commands
 from .commands.shards import make_shards
 from .commands.train import train_student, train_teacher
+from .runtime.signals import end_within
+
+_SECONDS_TO_END = 3.0
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -26,5 +29,15 @@ for command in analyse.COMMANDS:
     inspect.add_command(command)
 
 
+def run() -> NoReturn:
+    """Run the command line as a process, which ends when it has said its last line, whatever its threads still do."""
+    try:
+        cast(Any, main)()
+    except SystemExit as end:
+        end_within(_SECONDS_TO_END, end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+    raise AssertionError
+
+
 if __name__ == "__main__":
-    cast(Any, main)()
+    run()

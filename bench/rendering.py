@@ -16,7 +16,7 @@ from PIL import Image
 
 from distillcache.datasets.augment import pixels
 from distillcache.datasets.augment.recipes import named
-from distillcache.datasets.loader import load
+from distillcache.datasets.loader import Loader
 from distillcache.datasets.order import Order, Rows
 from distillcache.datasets.samples import samples_of
 from distillcache.datasets.shards.index import index_shards
@@ -148,12 +148,12 @@ def checking(renderer: Renderer, batches: list[Rows]) -> Figure:
 
 
 def workers(renderer: Renderer, batches: list[Rows]) -> Figure:
-    """The whole loader to a collated batch: one worker on one core, two on two."""
+    """The whole loader to a collated batch: one worker, and two."""
 
     def loaded(n: int) -> Callable[[], int]:
         def work() -> int:
-            os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) if n > 1 else {0})
-            return sum(len(views.images) for _, views in load(renderer, iter(batches), workers=n))
+            with Loader(renderer, workers=n) as loader:
+                return sum(len(views.images) for _, views in loader.load(batches))
 
         return work
 

@@ -13,7 +13,7 @@ from timm.task import TokenDistillationTask
 
 from distillcache.cache import create, fill
 from distillcache.cache.store import Store
-from distillcache.datasets.loader import load
+from distillcache.datasets.loader import Loader
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.views import Renderer
 from distillcache.models.students import build_student
@@ -21,7 +21,7 @@ from distillcache.models.teachers import Teacher, load_teacher, save_teacher
 from distillcache.replay.batches import Replay
 from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
-from distillcache.train.loop import Run, _Training
+from distillcache.train.loop import Run, Training
 
 CPU = torch.device("cpu")
 STUDENT = "deit_tiny_distilled_patch16_224"
@@ -72,9 +72,7 @@ def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
         {
             "stage 1": cached,
             "teacher": lambda: sum(len(teacher.logits(images)) for _ in batches),
-            "rendering": lambda: sum(
-                len(v.images) for _, v in load(Renderer(recipe, samples), iter(batches), workers=0)
-            ),
+            "rendering": lambda: sum(len(v.images) for _, v in Loader(Renderer(recipe, samples)).load(batches)),
         }
     )
     slower = min(("teacher", "rendering"), key=lambda name: sum(found[name]))
@@ -93,7 +91,7 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
     student = build_student(STUDENT, classes=data.classes, seed=0)
     place = Place(device=CPU, workers=0, out=folder / "run", log=lambda line: None)
     replay = Replay(data, batch_size=config.batch_size)
-    training = _Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
+    training = Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
     training.set_rate(5)
     batches = replay.batches(0, 0, config.epochs)
     ready = next(batches)

@@ -12,7 +12,7 @@ import click
 import torch
 
 from distillcache.datasets.augment.recipes import named
-from distillcache.datasets.loader import load
+from distillcache.datasets.loader import Loader
 from distillcache.datasets.order import Order
 from distillcache.datasets.samples import samples_of
 from distillcache.datasets.shards.files import expand
@@ -43,9 +43,10 @@ def main(shards: Sequence[str], name: str, views: int, device: str, workers: int
     batches = [batch for shard in range(len(counts)) for batch in order.unit(shard, range(views)).batches(64)]
     student = build_student("deit_tiny_distilled_patch16_224", classes=teacher.classes, seed=0).to(place).eval()
     logits, said = [], []
-    for _, rendered in load(Renderer(recipe, samples), batches, workers=workers):
-        logits.append(teacher.logits(rendered.images))
-        said.append(torch.stack(student(rendered.images.to(place))))
+    with Loader(Renderer(recipe, samples), workers=workers) as loader:
+        for _, rendered in loader.load(batches):
+            logits.append(teacher.logits(rendered.images))
+            said.append(torch.stack(student(rendered.images.to(place))))
     own, theirs = torch.cat(logits), torch.cat(said, dim=1)
     full, target = (own / TAU).softmax(1), own.softmax(1)
 

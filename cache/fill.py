@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets.loader import load
+from ..datasets.loader import Loader
 from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
@@ -41,10 +41,14 @@ def fill(
     """
     with structure(store.path):
         store.extend(views)
-    with Claims(store.path) as claims:
+    renderer = Renderer(store.manifest.recipe, samples)
+    with (
+        Claims(store.path) as claims,
+        Loader(renderer, workers=workers, pin_memory=torch.cuda.is_available()) as loader,
+    ):
         start_at(store.views * int(store.counts.sum()) - remaining(store))
         # Again until nothing is left to claim: a unit that another process held may be free if that one was killed.
-        while remaining(store) and _fill_once(store, samples, teacher, claims, batch_size, workers, report):
+        while remaining(store) and _fill_once(store, samples, teacher, claims, loader, batch_size, report):
             pass
         if not remaining(store):
             store.chunks.sweep()
@@ -62,12 +66,11 @@ def _fill_once(
     samples: Samples,
     teacher: Teacher,
     claims: Claims,
+    loader: Loader,
     batch_size: int,
-    workers: int,
     report: Callable[[int], None],
 ) -> int:
     """Go through all units once, do those that nobody else has claimed, and return how many those were."""
-    renderer = Renderer(store.manifest.recipe, samples)
     order = store.order()
     begun: deque[tuple[Unit, int]] = deque()
 
@@ -80,8 +83,7 @@ def _fill_once(
     done = 0
     parts: list[tuple[Rows, Labels]] = []
     with store.naming_samples():
-        loaded = load(renderer, batches(), workers=workers, pin_memory=torch.cuda.is_available())
-        shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loaded)
+        shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loader.load(batches()))
         for rows, check, logits in _one_behind(shown):
             parts.append((rows, labels_of(logits, check, teacher.name, store.manifest.topk)))
             unit, expected = begun[0]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.augment.pixels import exact_here
-from ..datasets.loader import load
+from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.samples import Samples
 from ..datasets.shards.index import Shard
@@ -155,8 +155,9 @@ def verify(
         for rows in chosen:
             yield from rows.batches(batch_size)
 
-    with store.naming_samples():
-        for rows, views in load(Renderer(store.manifest.recipe, samples), batches(), workers=workers):
+    renderer = Renderer(store.manifest.recipe, samples)
+    with store.naming_samples(), Loader(renderer, workers=workers) as loader:
+        for rows, views in loader.load(batches()):
             _compare(store, rows, views, teacher, found)
             report(len(rows))
     return found

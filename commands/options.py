@@ -1,7 +1,6 @@
 """What all commands share: errors as one line with an exit code, and the options that several of them take."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..datasets.augment.recipes import NAMES
+from ..runtime.signals import StopRequested, StopSignals
+from .errors import fitted, line_of
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +23,9 @@ class Commands(click.Group):
         """Run the command line and leave the process with its exit code. Commands find the arguments as `obj`."""
         kwargs["standalone_mode"] = False
         arguments = list(sys.argv[1:] if args is None else args)
-        before = signal.signal(signal.SIGTERM, _terminate)
         try:
-            sys.exit(super().main(arguments, *more, obj=arguments, **kwargs) or 0)
+            with StopSignals():
+                sys.exit(super().main(arguments, *more, obj=arguments, **kwargs) or 0)
         except click.UsageError as error:
             if "\n" in error.format_message():  # a group named without a command: its whole help
                 say(error.format_message(), err=True)
@@ -33,32 +34,11 @@ class Commands(click.Group):
             _fail(f"{error.format_message()} See {command} --help.", 2)
         except click.ClickException as error:
             _fail(error.format_message(), 2)
-        except (click.Abort, KeyboardInterrupt):
-            _fail("stopped; run the same command again to go on", 130)
-        except _TerminatedError:
-            _fail("stopped; run the same command again to go on", 128 + signal.SIGTERM)
-        except (ValueError, OSError) as error:
-            if os.environ.get("DISTILLCACHE_TRACEBACK"):
+        except (Exception, StopRequested) as error:
+            expected = line_of(error)
+            if expected is None or (os.environ.get("DISTILLCACHE_TRACEBACK") and isinstance(error, Exception)):
                 raise
-            _fail(_describe(error), 2)
-        except RuntimeError as error:
-            if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch for it
-                _fail("device: its memory does not suffice; lower --batch-size, or raise --grad-accum-steps", 2)
-            if "DataLoader worker" in str(error):
-                _fail(f"a process that renders views died ({error}); is memory short? try fewer --workers", 2)
-            if not hasattr(error, "exit_code"):
-                raise
-            _fail(str(error), error.exit_code)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM, as KeyboardInterrupt is SIGINT."""
-
-
-def _terminate(signum: int, frame: object) -> NoReturn:
-    raise _TerminatedError
+            _fail(*expected)
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -81,14 +61,9 @@ def require_output(option: str, path: Path, *suffixes: str) -> None:
         raise ValueError(f"{option}: expected a file in a folder that can be written to, found {path}")
 
 
-def _describe(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'writing'}: {error.strerror}; mend that and run again"
-    return str(error)
-
-
 def _fail(message: str, code: int) -> NoReturn:
-    say("distillcache: " + " ".join(message.split()), err=True)
+    if message:  # a process whose error another has said already says nothing
+        say(f"distillcache: {fitted(message)}", err=True)
     sys.exit(code)
 
 

@@ -24,7 +24,9 @@ from .progress import bar
 
 if TYPE_CHECKING:
     from ..cache.store import Store
+    from ..models.students import Student
     from ..replay.training_set import TrainingSet
+    from ..train.config import Config
 
 _optimizer_options = (
     click.option("--batch-size", type=int, default=1024, show_default=True, help="Images a step."),
@@ -71,48 +73,20 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
              --val-shards 'val-*.tar' --epochs 300
     On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
     """
-    from ..models.students import build_student, parse_kwargs
+    from ..models.students import parse_kwargs
     from ..runtime.processes import join, leave
-    from ..train.checkpoint import read_weights
     from ..train.config import Config, Place
     from ..train.run import train_student as run_training
 
     workers, val_shards = options.pop("workers"), options.pop("val_shards")
-    kwargs = parse_kwargs([*options.pop("model_kwargs"), *options.pop("more_model_kwargs")])
-    data = _training_set(shards, cache, options)
     processes, device_name = join(options.pop("device"))
-    device, workers = device_and_workers(device_name, workers)
-    distill = options.pop("distill") or ("hard" if data.store else "none")
-    alpha = {"soft": 0.1}.get(distill, 0.5) if options["alpha"] is None else options["alpha"]
-    views = data.store.views if data.store else 300
-    config = Config(
-        **options
-        | {
-            "classes": data.classes,
-            "size": data.order.recipe.size,
-            "data": data.fingerprint,
-            "model_kwargs": kwargs,
-            "init": str(options["init"] or ""),
-            "distill": distill,
-            "alpha": alpha,
-            "epochs": views if options["epochs"] is None else options["epochs"],
-            "amp": device.type == "cuda" if options["amp"] is None else options["amp"],
-        }
-    )
-    if config.warmup_epochs >= config.epochs and processes.first:
-        told = f"the warm-up takes {config.warmup_epochs} epochs, the run has {config.epochs}: it learns little"
-        say(f"{told}; lower --warmup-epochs", err=True)
-    student = build_student(
-        config.model, classes=config.classes, seed=config.seed, drop_path=config.drop_path, **kwargs
-    )
-    student.require_size(config.size)
-    if config.init and not (out / "last.pt").exists():
-        weights, _ = read_weights(Path(config.init))
-        if afresh := student.initialize(weights, config.init):
-            say(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
-    if distill == "none" and student.distilled:
-        student.silence_distillation_head()
-    held_out = reading.held_out(val_shards) if processes.first else None
+    with processes.together():
+        device, workers = device_and_workers(device_name, workers)
+        data = _training_set(shards, cache, options)
+        options["model_kwargs"] = parse_kwargs([*options["model_kwargs"], *options.pop("more_model_kwargs")])
+        config = Config.resolve(data, device.type, **options)
+        student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
+        held_out = reading.held_out(val_shards) if processes.first else None
     images = config.epochs * int(data.samples.count.sum())
     with bar("train-student", images, "images", shown=processes.first) as shown:
         place = Place(
@@ -125,10 +99,31 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
             start_at=shown.start_at,
             log=shown.write,
         )
-        summary = run_training(student.to(device), data, held_out, config, place)
+        summary = run_training(student, data, held_out, config, place)
     if summary:
         say(_summary_text(summary, data.store, shards, out))
     leave()
+
+
+def _build_student(config: "Config", *, resumed: bool, tell: bool) -> "Student":
+    """Return the student that a run starts with, saying what of its start may surprise."""
+    from ..models.students import build_student
+    from ..train.checkpoint import read_weights
+
+    if config.warmup_epochs >= config.epochs and tell:
+        warning = f"the warm-up takes {config.warmup_epochs} epochs, the run has {config.epochs}: it learns little"
+        say(f"{warning}; lower --warmup-epochs", err=True)
+    student = build_student(
+        config.model, classes=config.classes, seed=config.seed, drop_path=config.drop_path, **config.model_kwargs
+    )
+    student.require_size(config.size)
+    if config.init and not resumed:
+        weights, _ = read_weights(Path(config.init))
+        if (afresh := student.initialize(weights, config.init)) and tell:
+            say(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
+    if config.distill == "none" and student.distilled:
+        student.silence_distillation_head()
+    return student
 
 
 def _summary_text(summary: dict[str, Any], store: "Store | None", shards: Sequence[str], out: Path) -> str:

@@ -1,85 +1,101 @@
-"""Views rendered ahead of those who ask for them, by processes or by threads."""
+"""Views rendered ahead of those who ask for them, by processes or by threads: the one owner of both."""
 
-import functools
-import signal
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+import mmap
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset
 
+from ..runtime.workers import Room, Workers, start_fork_server
 from .order import Rows
-from .samples import SampleError
 from .views import Renderer, Views
 
-
-class _Batches(Dataset[tuple[Rows, Views] | SampleError]):
-    """What a worker process runs: rows are the index."""
-
-    def __init__(self, render: Callable[[Rows], Views]) -> None:
-        self._render = render
-
-    def __getitem__(self, rows: Rows) -> tuple[Rows, Views] | SampleError:
-        try:
-            return rows, self._render(rows)
-        except SampleError as error:
-            return error  # DataLoader would wrap an exception in its traceback
+_PRELOAD = (__name__,)
 
 
-def load(
-    renderer: Renderer, batches: Iterable[Rows], *, workers: int = 0, pin_memory: bool = False
-) -> Iterator[tuple[Rows, Views]]:
-    """Yield each batch of rows with its views, in order, rendered ahead by `workers` processes.
+class Loader:
+    """Renders batches of rows with `workers` processes; a context manager, after which none of them is left.
 
     Without any, a batch is rendered when it is asked for, by as many threads of this process as torch has: the better
-    way where the model needs the same cores, as it then never waits for one that renders. Raises SampleError, and
-    RuntimeError if a worker was killed.
+    way where the model needs the same cores, as it then never waits for one that renders.
     """
-    ours: list[Exception] = []  # errors of `batches` itself, which the loader asks for them
 
-    def asked() -> Iterator[Rows]:
+    def __init__(self, renderer: Renderer, *, workers: int = 0, pin_memory: bool = False) -> None:
+        """`pin_memory`: put views where a GPU can fetch them while the CPU goes on."""
+        self._renderer, self._pin_memory = renderer, pin_memory
+        self._workers = Workers(_Render(renderer), workers, preload=_PRELOAD) if workers else None
+
+    def __enter__(self) -> "Loader":
+        if self._workers:
+            self._workers.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._workers:
+            self._workers.__exit__(kind, error, trace)
+
+    def load(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
+        """Yield each batch of rows with its views, in order; one `load` at a time.
+
+        Raises SampleError, and WorkerDiedError if a worker was killed.
+        """
+        views = self._by_processes(self._workers, batches) if self._workers else self._by_threads(batches)
+        return _pinned(views) if self._pin_memory else views
+
+    def _by_processes(self, workers: Workers[Rows], batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
+        for rows, memory in workers.map(batches):
+            yield rows, _views(memory, rows, self._renderer)
+
+    def _by_threads(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(threads)
         try:
-            yield from batches
-        except Exception as error:
-            ours.append(error)
-            raise
-
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads)  # starts no thread before it has work
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # the user's number stands
-        loader = DataLoader(
-            _Batches(renderer if workers else functools.partial(renderer, pool=pool, parts=threads)),
-            sampler=cast("Iterable[int]", asked()),
-            batch_size=None,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            worker_init_fn=_start_worker,
-            collate_fn=_as_it_is,
-        )
-        items = iter(loader)
-    try:
-        for item in items:
-            if isinstance(item, SampleError):
-                raise item
-            yield item
-    except (OSError, EOFError) as error:
-        if not workers or error in ours:
-            raise
-        # torch itself says so, in these words and wherever the main process is, if it is the first to notice.
-        raise RuntimeError(f"DataLoader worker died: {str(error) or type(error).__name__}") from error
+            for rows in batches:
+                yield rows, self._renderer(rows, pool, threads)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _as_it_is(item: object) -> object:
-    return item
+def start_early(workers: int) -> None:
+    """Begin what workers need to start, where there will be some, while the caller has other things to load."""
+    if workers:
+        start_fork_server(_PRELOAD)
 
 
-def _start_worker(_: int) -> None:
-    """One thread for each worker; signals that a whole group of processes gets are the main process's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, _: signal.signal(signum, signal.SIG_DFL))  # a second one ends it
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+class _Render:
+    """What a worker does with a batch of rows."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def __call__(self, rows: Rows, room: Room) -> None:
+        memory = room(Views.nbytes(len(rows), self._renderer.recipe.size))
+        self._renderer.render(rows, _views(memory, rows, self._renderer))
+
+    def __setstate__(self, state: dict[str, Renderer]) -> None:
+        """Arrive in a worker, which has one thread."""
+        self.__dict__.update(state)
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+
+
+def _views(memory: mmap.mmap | memoryview, rows: Rows, renderer: Renderer) -> Views:
+    return Views.over(torch.frombuffer(memory, dtype=torch.uint8), len(rows), renderer.recipe.size)
+
+
+def _pinned(batches: Iterable[tuple[Rows, Views]]) -> Iterator[tuple[Rows, Views]]:
+    """Yield each batch in pinned memory, copied by a thread while the one before it is used."""
+    copying: deque[tuple[Rows, Future[Views]]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        for rows, views in batches:
+            copying.append((rows, thread.submit(views.pin_memory)))
+            if len(copying) > 1:
+                before, copy = copying.popleft()
+                yield before, copy.result()
+        for before, copy in copying:
+            yield before, copy.result()

@@ -2,12 +2,11 @@
 
 import functools
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import get_worker_info
 
 from .augment import pixels
 from .augment.kernels import UInt8Image
@@ -25,6 +24,22 @@ class Views(NamedTuple):
     check: torch.Tensor
     lam: torch.Tensor
 
+    @classmethod
+    def over(cls, memory: torch.Tensor, n: int, size: int) -> "Views":
+        """Return n views of `size` pixels that lie in `memory`, uint8 (bytes), one column behind the other."""
+        check, lam = memory[: 8 * n], memory[8 * n : 12 * n]
+        images = memory[12 * n : cls.nbytes(n, size)]
+        return cls(images.view(n, size, size, 3), check.view(torch.int64), lam.view(torch.float32))
+
+    @staticmethod
+    def nbytes(n: int, size: int) -> int:
+        """Return how much memory `over` takes, in bytes."""
+        return 12 * n + n * size * size * 3
+
+    def pin_memory(self) -> "Views":
+        """Return a copy from which a GPU can read."""
+        return Views(*(column.pin_memory() for column in self))
+
 
 class Renderer:
     """Makes views of a fixed set of samples by a fixed recipe; holds no randomness and no state.
@@ -38,12 +53,18 @@ class Renderer:
 
     def __call__(self, rows: Rows, pool: Executor | None = None, parts: int = 1) -> Views:
         """Return the mixed views of `rows`, in their order, rendered in `parts` by `pool`. Raises SampleError."""
-        n = len(rows)
-        views = Views(_empty(n, self.recipe.size), torch.empty(n, dtype=torch.int64), torch.empty(n))
+        n, size = len(rows), self.recipe.size
+        views = Views.over(torch.empty(Views.nbytes(n, size), dtype=torch.uint8), n, size)
+        if not pool:
+            self.render(rows, views)
+            return views
         slices = [slice(i * n // parts, (i + 1) * n // parts) for i in range(parts)]
-        into = [(rows[part], *(column[part].numpy() for column in views)) for part in slices]
-        list((pool.map if pool else map)(self._render, *zip(*into, strict=True)))
+        list(pool.map(lambda part: self.render(rows[part], Views(*(column[part] for column in views))), slices))
         return views
+
+    def render(self, rows: Rows, into: Views) -> None:
+        """Write the mixed views of `rows` to `into`. Raises SampleError."""
+        self._render(rows, *(column.numpy() for column in into))
 
     def _render(self, rows: Rows, images: UInt8Image, check: NDArray[np.int64], lam: NDArray[np.float32]) -> None:
         image = functools.lru_cache(maxsize=2)(self.decode)
@@ -82,11 +103,3 @@ class Renderer:
         except (ValueError, OSError) as error:
             gone = f"{error.filename}: {error.strerror}; mend that and run again" if isinstance(error, OSError) else ""
             raise SampleError(shard, sample, base_name(self.samples.urls[shard]), gone or str(error)) from error
-
-
-def _empty(n: int, size: int) -> torch.Tensor:
-    """Return room for n views; in a worker process in shared memory, where the loader would else copy them."""
-    nbytes = n * size * size * 3
-    storage_of: Any = torch.UntypedStorage
-    storage = storage_of._new_shared(nbytes) if get_worker_info() else storage_of(nbytes)
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(n, size, size, 3)

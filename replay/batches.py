@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..cache.records import Labels
 from ..datasets.augment.pixels import exact_here
-from ..datasets.loader import load
+from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.views import Renderer, Views
 from .training_set import TrainingSet
@@ -96,7 +96,7 @@ class Replay:
         """Return how many whole global batches an epoch has; what is left over is dropped, as DeiT's loader does."""
         return self._steps(self._stored(epoch))
 
-    def batches(self, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, step: int, epochs: int) -> Generator[Batch, None, None]:
         """Yield every batch from `step` of `epoch` to the end of the last epoch; ReplayError at the first bad view."""
         cycles: deque[int] = deque()
 
@@ -108,8 +108,11 @@ class Replay:
                     yield self._rows(stored)[s * self._batch_size : (s + 1) * self._batch_size][self._slice]
 
         renderer = Renderer(self._order.recipe, self._samples)
-        with self._store.naming_samples() if self._store else contextlib.nullcontext():
-            for batch, views in load(renderer, rows(), workers=self._workers, pin_memory=torch.cuda.is_available()):
+        with (
+            self._store.naming_samples() if self._store else contextlib.nullcontext(),
+            Loader(renderer, workers=self._workers, pin_memory=torch.cuda.is_available()) as loader,
+        ):
+            for batch, views in loader.load(rows()):
                 yield self._batch(batch, views, cycles.popleft())
 
     def _stored(self, epoch: int) -> int:

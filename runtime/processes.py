@@ -1,13 +1,28 @@
 """The processes of one run: one alone, or several under torchrun, each with its slice of every global batch."""
 
+import contextlib
 import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+_TIMEOUT = timedelta(days=2)  # others wait while the first process evaluates; one that dies is noticed at once
+
+
+class PeerError(RuntimeError):
+    """Another process of the run failed, or was given something else to do; an empty message: it says why itself."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,11 +31,23 @@ class Processes:
 
     rank: int = 0
     world: int = 1
+    control: Any = None
+    """The group over which they agree on what to do, apart from the gradients' (gloo, on the CPU)."""
 
     @property
     def first(self) -> bool:
         """Whether this process writes and reports."""
         return self.rank == 0
+
+    @property
+    def name(self) -> str:
+        """What to call this process in a message."""
+        return f"rank {self.rank} on {platform.node()}"
+
+    @property
+    def parent(self) -> int | None:
+        """The launcher without which this process is to end."""
+        return os.getppid() if self.world > 1 or "TORCHELASTIC_RUN_ID" in os.environ else None
 
     def wrap(self, student: nn.Module, device: torch.device) -> nn.Module:
         """Return `student` with gradients averaged over all processes."""
@@ -34,21 +61,68 @@ class Processes:
 
     def mean(self, value: torch.Tensor) -> float:
         """Return the mean of a scalar over all processes."""
-        return self._reduce(value.detach().clone(), dist.ReduceOp.SUM) / self.world
-
-    def any(self, flag: int, device: torch.device) -> int:
-        """Return the largest `flag` of all processes."""
-        return int(self._reduce(torch.tensor(flag, device=device), dist.ReduceOp.MAX)) if self.world > 1 else flag
-
-    def wait(self) -> None:
-        """Return once all processes have come here."""
+        total = value.detach().double().cpu()
         if self.world > 1:
-            dist.barrier()
+            dist.all_reduce(total, dist.ReduceOp.SUM, group=self.control)
+        return float(total) / self.world
 
-    def _reduce(self, value: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> float:
-        if self.world > 1:
-            dist.all_reduce(value, operation)
-        return float(value.item())
+    def ask_largest(self, *values: int) -> Callable[[], list[int]]:
+        """Begin to find the largest of each of `values` over all processes; what is returned waits for the answer."""
+        if self.world == 1:
+            return lambda: list(values)
+        largest = torch.tensor(values)
+        asked: Any = dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.control, async_op=True)
+
+        def answer() -> list[int]:
+            asked.wait()
+            return [int(value) for value in largest]
+
+        return answer
+
+    def gather(self, value: str) -> list[str]:
+        """Return every process's text, by rank."""
+        if self.world == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world
+        dist.all_gather_object(gathered, value, group=self.control)
+        return gathered
+
+    def require_agreement(self, facts: Mapping[str, object]) -> None:
+        """Raise PeerError in all processes if `facts` differ between any two of them, naming the first that does."""
+        for name, value in facts.items():
+            texts = self.gather(f"{platform.node()}\0{value}")
+            for rank, text in enumerate(texts):
+                node, _, other = text.partition("\0")
+                first_node, _, first = texts[0].partition("\0")
+                if other != first:
+                    raise PeerError(
+                        f"{name}: rank 0 on {first_node} has {first}, rank {rank} on {node} has {other}; all processes "
+                        "need the same: is --out one folder that all machines share?"
+                    )
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Do what can fail in one process: where it fails in any, all leave instead of waiting for each other.
+
+        Raises the process's own error or, where there is none, PeerError with another's; of those with the same error
+        only the first says it.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            if self.world == 1:
+                raise
+            failure = error
+        code = getattr(failure, "exit_code", 2) if failure else 0
+        reports = [report.split("\0") for report in self.gather(f"{self.name}\0{code}\0{failure or ''}")]
+        if failure:
+            if any(reason == str(failure) for _, _, reason in reports[: self.rank]):
+                raise PeerError("", code) from failure
+            raise failure
+        for name, their_code, reason in reports:
+            if int(their_code):
+                raise PeerError(f"{name}: {reason}", int(their_code))
 
 
 ALONE = Processes()
@@ -62,8 +136,12 @@ def join(device: str) -> tuple[Processes, str]:
     device = f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else "cpu"
     if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
-    return Processes(rank=dist.get_rank(), world=dist.get_world_size()), device
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+        control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+    except RuntimeError as error:
+        raise PeerError(f"the other processes of this run could not be reached: {error}") from error
+    return Processes(rank=dist.get_rank(), world=dist.get_world_size(), control=control), device
 
 
 def leave() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..replay.training_set import TrainingSet
 from ..runtime.processes import ALONE, Processes
 
 Distill = Literal["hard", "soft", "none"]
@@ -64,6 +65,40 @@ class Config:
     """bfloat16 autocast."""
     compile: bool = False
     """torch.compile."""
+
+    @classmethod
+    def resolve(
+        cls,
+        data: TrainingSet,
+        device: str,
+        *,
+        init: Path | None = None,
+        distill: Distill | None = None,
+        alpha: float | None = None,
+        epochs: int | None = None,
+        amp: bool | None = None,
+        **fields: Any,
+    ) -> "Config":
+        """Return a run's hyperparameters, with what is None taken from what is trained on, or else from DeiT.
+
+        `fields` are the other fields. Raises ValueError for a value out of its range.
+        """
+        distill = distill or ("hard" if data.store else "none")
+        if alpha is None:
+            alpha = 0.1 if distill == "soft" else 0.5
+        if epochs is None:
+            epochs = data.store.views if data.store else 300
+        return cls(
+            classes=data.classes,
+            size=data.order.recipe.size,
+            data=data.fingerprint,
+            init=str(init or ""),
+            distill=distill,
+            alpha=alpha,
+            epochs=epochs,
+            amp=device == "cuda" if amp is None else amp,
+            **fields,
+        )
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first field that is out of its range."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..datasets.augment.recipes import named
-from ..datasets.loader import load
+from ..datasets.loader import Loader
 from ..datasets.order import in_sequence
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
@@ -94,9 +94,10 @@ class CentreCrops:
         recipe = named("none", size=self.size, overrides=[f"crop_pct={self.crop_pct}"])
         batches = in_sequence(self.samples.count.tolist()).batches(self.batch_size)
         on_gpu = self.device.type == "cuda"
-        for _, views in load(Renderer(recipe, self.samples), batches, workers=self.workers, pin_memory=on_gpu):
-            yield views.images.to(self.device, non_blocking=True)
-            self.report(len(views.images))
+        with Loader(Renderer(recipe, self.samples), workers=self.workers, pin_memory=on_gpu) as loader:
+            for _, views in loader.load(batches):
+                yield views.images.to(self.device, non_blocking=True)
+                self.report(len(views.images))
 
 
 @torch.inference_mode()

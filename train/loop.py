@@ -1,12 +1,9 @@
 """The training loop: steps, schedule, evaluation, checkpoints. Students and teachers are trained by the same one."""
 
 import contextlib
-import itertools
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from types import FrameType, TracebackType
 from typing import Any, NoReturn, cast
 
 import torch
@@ -15,33 +12,20 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from ..cache.manifest import library_versions
 from ..datasets.augment.philox import Stream, words
 from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay
+from ..runtime.signals import StopRequested, StopSignals
 from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
 from .evaluate import CentreCrops, predict_student
 from .loss import distillation_loss, from_topk, mixed_target
 from .metrics import RunFolder
+from .stopping import Heard, NonFiniteLossError, RunInterruptedError, Stopping
 
-_STEPS_BETWEEN_LOOKS = 20  # on a GPU, and with several processes, a look at what happened waits for all steps before
-
-
-class RunInterruptedError(RuntimeError):
-    """The user or the scheduler asked the run to stop; everything is saved. `exit_code` is a shell's."""
-
-    def __init__(self, signum: int, progress: Progress) -> None:
-        super().__init__(
-            f"stopped in epoch {progress.epoch + 1}, step {progress.step}; run the same command again to go on"
-        )
-        self.exit_code = 128 + signum
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss was NaN or infinite; last.pt is from before it."""
-
-    exit_code = 1
+_SECONDS_BEFORE_A_KILL = 25.0  # torchrun kills what has not ended 30 s after SIGTERM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +49,15 @@ def train(run: Run) -> list[dict[str, float]]:
     `RunFolder` writes. Raises RunInterruptedError after SIGINT or SIGTERM, with everything saved; NonFiniteLossError;
     ValueError if the checkpoint there is of another run; ReplayError for a view that drifted.
     """
-    run.replay.require_views(run.config.epochs)
-    training = _Training(run)
-    start = training.progress
-    batches = run.replay.batches(start.epoch, start.step, run.config.epochs)
-    with _StopSignals() as stop:
-        for epoch in range(start.epoch, run.config.epochs):
-            training.train_epoch(epoch, batches, stop)
-            training.finish_epoch(epoch)
+    processes = run.place.processes
+    patience = _SECONDS_BEFORE_A_KILL if processes.world > 1 else None
+    with StopSignals(held=True, patience=patience, parent=processes.parent) as signals:
+        training = Training(run, signals)
+        start = training.progress
+        with contextlib.closing(run.replay.batches(start.epoch, start.step, run.config.epochs)) as batches:
+            for epoch in range(start.epoch, run.config.epochs):
+                training.train_epoch(epoch, batches)
+                training.finish_epoch(epoch)
     return training.progress.history
 
 
@@ -102,60 +87,86 @@ def optimizer_and_schedule(model: nn.Module, config: Config) -> tuple[torch.opti
     return optimizer, lambda epoch: scheduler.step(max(epoch - 1, 0))
 
 
-class _Training:
+class Training:
     """A run with its state: weights, optimizer, schedule and progress."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, signals: StopSignals) -> None:
         self.config, self.place, self.run = run.config, run.place, run
+        self.signals = signals
+        self.stopping = Stopping(signals, run.place.processes, run.place.device)
         self.last = run.place.out / "last.pt"
         self.model = cast(nn.Module, run.student.model)
         first, config = run.place.processes.first, run.config
         self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config)
         self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if first and config.ema_decay else None
-        self.progress = self._resume() if self.last.exists() else Progress()
+        with run.place.processes.together():
+            self.progress = self._resume() if self.last.exists() else Progress()
+        run.place.processes.require_agreement(
+            {
+                "where the run goes on from": f"epoch {self.progress.epoch + 1}, step {self.progress.step}",
+                "options": asdict(config),
+                "libraries": library_versions(),
+            }
+        )
         self.folder = RunFolder(config, run.place, run.trained_on, self.progress.epoch) if first else None
         student = run.place.processes.wrap(run.student, run.place.device)
         self.student = cast(nn.Module, torch.compile(student)) if config.compile else student
         self.rate = 0.0
-        self.bad_step = torch.tensor(0, device=run.place.device)
 
-    def train_epoch(self, epoch: int, batches: Iterator[Batch], stop: "_StopSignals") -> None:
-        """Do what is left of an epoch's steps; save, and raise RunInterruptedError, where `stop` says so."""
+    def train_epoch(self, epoch: int, batches: Iterator[Batch]) -> None:
+        """Do what is left of an epoch's steps; on a signal save, and raise RunInterruptedError."""
         self.set_rate(epoch)
         progress, size = self.progress, self.config.batch_size
         steps, before, started = self.run.replay.steps(epoch), progress.step, time.monotonic()
-        cheap = self.place.processes.world == 1 and self.place.device.type == "cpu"
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.place.device)
-        for batch in itertools.islice(batches, steps - progress.step):
+        while progress.step < steps:
+            batch = self._next(batches, loss_sum)
             try:
                 loss = self._step(batch, epoch, progress.step)
             except RuntimeError as error:
                 if not self.config.compile:
                     raise
-                if stop.signum:  # Ctrl-C also reaches the compiler that torch.compile has started
-                    self._stop(stop.signum, loss_sum)
+                if self.signals.signum:  # Ctrl-C also reaches the compiler that torch.compile has started
+                    self._stop(self.signals.signum, loss_sum)
                 reason = str(error).partition("\n")[0]
                 raise ValueError(f"compile: torch.compile failed ({reason}); leave out --compile") from error
             loss_sum += loss
             progress.step += 1
             progress.images += size
-            self.bad_step = torch.where((self.bad_step == 0) & ~torch.isfinite(loss), progress.step, self.bad_step)
             self.place.report(size)
-            if (cheap or progress.step % _STEPS_BETWEEN_LOOKS == 0) and progress.step < steps:
-                self._look(stop, loss_sum)
-        self._look(stop, loss_sum)
+            self._heed(self.stopping.after_step(loss, progress.step), loss_sum)
+        self._heed(self.stopping.after_epoch(), loss_sum)
         progress.loss_sum = self.place.processes.mean(loss_sum)
         self.rate = (steps - before) * size / max(time.monotonic() - started, 1e-9)
 
+    def _next(self, batches: Iterator[Batch], loss_sum: torch.Tensor) -> Batch:
+        """Return the next batch; alone, a signal ends the waiting for it, which may be for a read that hangs."""
+        if self.place.processes.world > 1:
+            return next(batches)
+        try:
+            with self.signals.raising():
+                return next(batches)
+        except StopRequested as stop:
+            self._stop(stop.signum, loss_sum)
+
     def finish_epoch(self, epoch: int) -> None:
-        """Evaluate, note the epoch's figures, and save."""
+        """Evaluate, note the epoch's figures, and save; on a signal leave that for the next run."""
         progress, place = self.progress, self.place
+        stopped, top1 = 0, {}
+        if self.folder and self.run.held_out:
+            self._save()  # the evaluation may be long
+            try:
+                with self.signals.raising():
+                    top1 = self._evaluate()
+            except StopRequested as stop:
+                stopped = stop.signum
+        [signum] = place.processes.ask_largest(stopped)()
+        if signum:
+            raise RunInterruptedError(signum, progress)
         if self.folder:
-            if self.run.held_out:
-                self._save()  # the evaluation may be long
             loss = progress.loss_sum / progress.step
             row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
-            progress.history.append({**row, **self._evaluate(), "images_per_second": self.rate})
+            progress.history.append({**row, **top1, "images_per_second": self.rate})
         progress.epoch, progress.step, progress.loss_sum = epoch + 1, 0, 0.0
         if self.folder:
             if best_epoch(progress.history) == progress.epoch:
@@ -166,7 +177,6 @@ class _Training:
             self._save()
             self.folder.record(progress.history, last=progress.epoch == self.config.epochs)
             place.log(_line(progress.history[-1], self.config.epochs))
-        place.processes.wait()
 
     def _step(self, batch: Batch, epoch: int, step: int) -> torch.Tensor:
         """Do one optimizer step and return its loss, detached, on the device."""
@@ -209,8 +219,7 @@ class _Training:
         return from_topk(batch.topk_index, batch.topk_logit, self.config.classes)
 
     def _evaluate(self) -> dict[str, float]:
-        if not self.run.held_out:
-            return {}
+        assert self.run.held_out
         crops = CentreCrops(
             samples=self.run.held_out,
             size=self.config.size,
@@ -228,23 +237,20 @@ class _Training:
             states["ema"] = self.ema.module.state_dict()
         checkpoint.save(self.last, asdict(self.config), self.progress, **states)
 
-    def _look(self, stop: "_StopSignals", loss_sum: torch.Tensor) -> None:
-        """Raise NonFiniteLossError or RunInterruptedError where a step or a signal asks for it, on all processes."""
-        processes, progress = self.place.processes, self.progress
-        if bad := processes.any(int(self.bad_step), self.place.device):
+    def _heed(self, heard: Heard, loss_sum: torch.Tensor) -> None:
+        if heard.bad_step:
             kept = f"{self.last} is from before it" if self.last.exists() else "nothing was saved before it"
             raise NonFiniteLossError(
-                f"the loss is not finite in epoch {progress.epoch + 1}, step {bad}; {kept}; "
+                f"the loss is not finite in epoch {self.progress.epoch + 1}, step {heard.bad_step}; {kept}; "
                 "try a lower --lr, --clip-grad 1 or --no-amp with another --out"
             )
-        if signum := processes.any(stop.signum, self.place.device):
-            self._stop(signum, loss_sum)
+        if heard.signum:
+            self._stop(heard.signum, loss_sum)
 
     def _stop(self, signum: int, loss_sum: torch.Tensor) -> NoReturn:
         self.progress.loss_sum = self.place.processes.mean(loss_sum)
         if self.place.processes.first:
             self._save()
-        self.place.processes.wait()
         raise RunInterruptedError(signum, self.progress)
 
     def _resume(self) -> Progress:
@@ -273,20 +279,3 @@ def _line(row: dict[str, float], epochs: int) -> str:
         f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  lr {row['lr']:.2e}{top1}"
         f"  {row['images_per_second']:.0f} images/s"
     )
-
-
-class _StopSignals:
-    """Turn SIGINT and SIGTERM into a note that the loop reads between two steps."""
-
-    signum = 0
-
-    def __enter__(self) -> "_StopSignals":
-        self._before: dict[int, Any] = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, t: TracebackType | None) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum

@@ -1,6 +1,9 @@
 """Stage 2: train a student from shards and store, without any teacher; or from shards alone."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
@@ -10,6 +13,7 @@ from ..cache.verify import drift
 from ..datasets.samples import Samples
 from ..replay.batches import Replay, ReplayError
 from ..replay.training_set import TrainingSet
+from ..runtime.locks import HeldError, LockFile
 from . import checkpoint
 from .config import Config, Place
 from .loop import Run, best_epoch, train
@@ -23,34 +27,64 @@ def train_student(
 
     See `loop.Run` for what a student is and `loop.train` for the other files and for what is raised.
     """
+    processes = place.processes
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            if processes.first:
+                held.enter_context(_sole_owner(place.out))
+            _require_fitting(data, held_out, config)
+            if data.store:
+                _require_teachers_views(data.store, data.samples, config, place)
+            replay = Replay(
+                data,
+                batch_size=config.batch_size,
+                rank=processes.rank,
+                world=processes.world,
+                workers=place.workers,
+                topk=config.distill == "soft",
+                reuse_views=config.reuse_views,
+                allow_drift=config.allow_drift,
+            )
+            replay.require_views(config.epochs)
+        trained_on: dict[str, Any] = {"shards": list(data.samples.urls), "recipe": data.order.recipe.to_dict()}
+        if data.store:
+            trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}
+        history = train(
+            Run(student=student, replay=replay, config=config, place=place, held_out=held_out, trained_on=trained_on)
+        )
+        if not processes.first:
+            return None
+        model = cast(nn.Module, student.model)
+        checkpoint.save_weights(place.out / "student.safetensors", model, asdict(config))
+        told = ("model", "distill", "init", "epochs", "batch_size", "seed")
+        summary = {name: getattr(config, name) for name in told} | history[-1] | {"best_epoch": best_epoch(history)}
+        write_summary(place.out, summary)
+        return summary
+
+
+@contextlib.contextmanager
+def _sole_owner(folder: Path) -> Iterator[None]:
+    """Be the only run that writes to `folder`; ValueError names the one that does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = LockFile(folder / "lock")
+    except HeldError as error:
+        raise ValueError(
+            f"out: {folder} is being written to by another run, {error.holder}; wait for its end, or name another --out"
+        ) from error
+    with lock:
+        lock.sign()
+        try:
+            yield
+        finally:
+            lock.remove()
+
+
+def _require_fitting(data: TrainingSet, held_out: Samples | None, config: Config) -> None:
+    """Raise ValueError if the teacher's labels or the held-out samples are not those that the student needs."""
     _require_labels(data.store, config)
-    if held_out and (found := int(held_out.target.max())) >= data.classes:
-        raise ValueError(f"val-shards: expected classes below the student's {data.classes}, found {found}")
-    if data.store:
-        _require_teachers_views(data.store, data.samples, config, place)
-    replay = Replay(
-        data,
-        batch_size=config.batch_size,
-        rank=place.processes.rank,
-        world=place.processes.world,
-        workers=place.workers,
-        topk=config.distill == "soft",
-        reuse_views=config.reuse_views,
-        allow_drift=config.allow_drift,
-    )
-    trained_on: dict[str, Any] = {"shards": list(data.samples.urls), "recipe": data.order.recipe.to_dict()}
-    if data.store:
-        trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}
-    run = Run(student=student, replay=replay, config=config, place=place, held_out=held_out, trained_on=trained_on)
-    history = train(run)
-    if not place.processes.first:
-        return None
-    model = cast(nn.Module, student.model)
-    checkpoint.save_weights(place.out / "student.safetensors", model, asdict(config))
-    told = ("model", "distill", "init", "epochs", "batch_size", "seed")
-    summary = {name: getattr(config, name) for name in told} | history[-1] | {"best_epoch": best_epoch(history)}
-    write_summary(place.out, summary)
-    return summary
+    if held_out and (largest := int(held_out.target.max())) >= data.classes:
+        raise ValueError(f"val-shards: expected classes below the student's {data.classes}, found {largest}")
 
 
 def _require_teachers_views(store: Store, samples: Samples, config: Config, place: Place) -> None:

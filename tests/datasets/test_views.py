@@ -11,12 +11,13 @@ import pytest
 from distillcache.datasets.augment import pixels
 from distillcache.datasets.augment.plans import plan_mix, plan_view
 from distillcache.datasets.augment.recipes import named
-from distillcache.datasets.loader import load
+from distillcache.datasets.loader import Loader
 from distillcache.datasets.order import Order, Rows
 from distillcache.datasets.samples import SampleError, Samples, samples_of
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.views import Renderer
+from distillcache.runtime.workers import WorkerDiedError
 
 RECIPE = named("deit", size=48)
 
@@ -54,7 +55,8 @@ def test_views_do_not_depend_on_batches_or_workers(samples: Samples, rows: Rows)
     renderer = Renderer(RECIPE, samples)
     whole = renderer(rows).check.tolist()
     for size, workers in ((1, 0), (7, 0), (7, 1), (10, 3)):
-        parts = list(load(renderer, rows.batches(size), workers=workers))
+        with Loader(renderer, workers=workers) as loader:
+            parts = list(loader.load(rows.batches(size)))
         assert [check for _, views in parts for check in views.check.tolist()] == whole
         assert [view for part, _ in parts for view in part.view.tolist()] == rows.view.tolist()
 
@@ -83,19 +85,22 @@ def test_recipe_none_is_the_centre_crop_whatever_the_seed(samples: Samples) -> N
 def test_an_image_that_does_not_decode_is_named(samples: Samples, rows: Rows, workers: int) -> None:
     shorter = np.where(np.arange(samples.nbytes.shape[1]) == 3, 30, samples.nbytes).astype(np.uint32)
     broken = Samples(**{f: getattr(samples, f) for f in Samples.__slots__ if f != "nbytes"}, nbytes=shorter)
-    with pytest.raises(SampleError, match=r"shard train-\d\.tar, sample 3: expected a JPEG, PNG or WebP image"):
-        list(load(Renderer(RECIPE, broken), rows.batches(8), workers=workers))
+    expected = pytest.raises(SampleError, match=r"shard train-\d\.tar, sample 3: expected a JPEG, PNG or WebP image")
+    with expected, Loader(Renderer(RECIPE, broken), workers=workers) as loader:
+        list(loader.load(rows.batches(8)))
 
 
 @pytest.mark.parametrize("dead", [1, 2])
 def test_a_worker_that_is_killed_is_said_and_does_not_hang(samples: Samples, rows: Rows, dead: int) -> None:
     others = set(multiprocessing.active_children())
-    batches = load(Renderer(RECIPE, samples), iter([rows] * 50), workers=2)
-    next(batches)
-    for worker in list(set(multiprocessing.active_children()) - others)[:dead]:
-        os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
-        list(batches)
+    with Loader(Renderer(RECIPE, samples), workers=2) as loader:
+        batches = loader.load(iter([rows] * 50))
+        next(batches)
+        for worker in list(set(multiprocessing.active_children()) - others)[:dead]:
+            os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDiedError, match=r"worker \d, process \d+: killed by SIGKILL"):
+            list(batches)
+    assert set(multiprocessing.active_children()) == others
 
 
 def test_views_come_at_any_size_from_32_to_384(samples: Samples, rows: Rows) -> None:

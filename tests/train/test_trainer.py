@@ -15,7 +15,7 @@ from timm.utils import ModelEmaV3
 
 from distillcache.cache.store import Store
 from distillcache.train import checkpoint
-from distillcache.train.loop import NonFiniteLossError, _Training
+from distillcache.train.loop import NonFiniteLossError, Training
 from distillcache.train.run import train_student
 from tests.conftest import run
 
@@ -62,16 +62,16 @@ def test_the_average_of_the_weights_is_timms_also_after_a_stop(
 ) -> None:
     c = config(store, ema_decay=0.7)
     data, reference = stored(store, shards), []
-    original = _Training._step
+    original = Training._step
 
-    def step(self: _Training, *a: object) -> torch.Tensor:
+    def step(self: Training, *a: object) -> torch.Tensor:
         if not reference:
             reference.append(ModelEmaV3(self.model, decay=0.7))
         loss = original(self, *a)
         reference[0].update(self.model)
         return loss
 
-    monkeypatch.setattr(_Training, "_step", step)
+    monkeypatch.setattr(Training, "_step", step)
     train_student(student(c), data, data.samples, c, place(tmp_path / "whole"))
     averaged = weights(tmp_path / "whole", "ema")
     assert all(torch.equal(averaged[name], value) for name, value in reference[0].module.state_dict().items())
@@ -93,13 +93,13 @@ def test_the_average_of_the_weights_is_timms_also_after_a_stop(
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, store: Store, shards: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    c, original = config(store), _Training._loss
+    c, original = config(store), Training._loss
 
-    def loss(self: _Training, batch: object) -> torch.Tensor:
+    def loss(self: Training, batch: object) -> torch.Tensor:
         bad = self.progress.epoch == 1 and self.progress.step == 1
         return original(self, batch) * (float("nan") if bad else 1.0)
 
-    monkeypatch.setattr(_Training, "_loss", loss)
+    monkeypatch.setattr(Training, "_loss", loss)
     last = tmp_path / "last.pt"
     with pytest.raises(NonFiniteLossError, match=f"not finite in epoch 2, step 2; {last} is from before it") as error:
         train_student(student(c), stored(store, shards), None, c, place(tmp_path))
