@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _SECONDS_BETWEEN_PLOTS = 60
-_CURVES = {"loss": "both, weighted", "loss_class": "class head", "loss_distill": "distillation head"}
+_LOSSES = {"loss": "both, weighted", "loss_class": "class", "loss_distill": "distill"}
+_HEADS = {"class": "C0", "distill": "C1"}  # the colours of a head in all panels
 _INSTALL = "run: pip install 'distillcache[plots]'"
 
 
@@ -92,7 +93,9 @@ def curves(history: Sequence[dict[str, float]], figure: "Figure") -> "Figure":
     for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for name in names:
             values = [row.get(name, math.nan) for row in history]
-            axes.plot(epochs, values, label=_CURVES.get(name, name.replace("top1_", "")), marker=marker)
+            label = _LOSSES.get(name) or name.replace("top1_", "")
+            colour = _HEADS.get(name.rpartition("_")[2], "C2")
+            axes.plot(epochs, values, "--" if name.startswith("ema") else "-", c=colour, label=label, marker=marker)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
