@@ -44,7 +44,7 @@ SEEDS ?= 0 1 2
 TOPK ?= 10
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
-.PHONY: setup cache-teacher train-student compare digits-shards test lint bench clean
+.PHONY: setup cache-teacher train-student compare digits-shards test lint bench docs clean
 
 setup: .venv/.installed
 
@@ -94,6 +94,10 @@ lint: setup
 # BENCH_SHARDS names shards of real photos; without it, ImageNet's where they are at hand, or scikit-learn's two.
 bench: setup
 	$(BIN)/python bench/run.py
+
+# The docs as a site with a search: site/index.html.
+docs: setup
+	$(BIN)/python docs/site.py site
 
 clean:
 	rm -rf runs/digits

@@ -1,8 +1,8 @@
 """When caching pays, as the table of the README: `python bench/pays.py [TEACHER STUDENT]`.
 
-TEACHER is the views a second of `distillcache inspect estimate`, STUDENT the images a second that the student trains at.
-Without them they are those of docs/benchmarks.md: DeiT-Ti from RegNetY-16GF, whose own time is that of a step of online
-distillation less that of the student's bare step.
+TEACHER is the views a second of `distillcache inspect estimate`, STUDENT the images a second that a student trains at.
+Without them they are those of docs/benchmarks.md: DeiT-Ti from RegNetY-16GF, whose own time is that of a step of
+online distillation less that of the student's bare step.
 """
 
 import re
