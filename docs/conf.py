@@ -7,6 +7,7 @@ html_show_copyright = False
 html_show_sphinx = False
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
+highlight_language = "none"  # for what a command printed
 default_role = "code"  # docstrings have their names in single backticks
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
