@@ -225,6 +225,13 @@ def test_files_that_pages_name_are_there() -> None:
     assert [(page, name) for page, name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_variable_of_make_is_explained() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE) + re.findall(r"\$\(([A-Z_]+):%", makefile))
+    assert len(variables) > 15
+    assert [name for name in sorted(variables) if f"`{name}`" not in PAGES["docs/variables.md"]] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 90
 
