@@ -55,6 +55,7 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
     import torch
 
     from distillcache.cache import create, fill
+    from distillcache.cache.claims import Claims
     from distillcache.datasets.shards.index import index_shards
     from distillcache.models.students import build_student
     from distillcache.models.teachers import load_teacher, save_teacher
@@ -74,7 +75,8 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
     options = dict.fromkeys(("recipe", "seed", "topk", "amp")) | {"overrides": (), "views": views, "image_size": 32}
     path = folder / f"{stage}-{what}-{size}.zarr"
     store = create.create(path, create.Request.resolve(options, None, "cpu"), index_shards(urls), teacher)
-    fill.fill(store, store.samples(urls), teacher, views=views, batch_size=32, workers=0)
+    with Claims(path) as claims:
+        fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=32, workers=0)
     if stage == "train":
         data = TrainingSet.stored(store, urls)
         kwargs = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}

@@ -12,6 +12,7 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.task import TokenDistillationTask
 
 from distillcache.cache import create, fill
+from distillcache.cache.claims import Claims
 from distillcache.cache.store import Store
 from distillcache.datasets.loader import Loader
 from distillcache.datasets.shards.index import index_shards
@@ -51,7 +52,8 @@ def new_store(path: Path, urls: list[str], teacher: Teacher, *, views: int, fill
     options = dict.fromkeys(("recipe", "image_size", "seed", "topk")) | {"overrides": (), "views": views, "amp": True}
     store = create.create(path, create.Request.resolve(options, None, "cpu"), index_shards(urls), teacher)
     if filled:
-        fill.fill(store, store.samples(urls), teacher, views=views, batch_size=64, workers=0)
+        with Claims(path) as claims:
+            fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=64, workers=0)
     return store
 
 
@@ -65,7 +67,9 @@ def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
     images = Renderer(recipe, samples)(batches[0]).images
 
     def cached() -> int:
-        fill.fill(empty.pop(), samples, teacher, views=views, batch_size=batch, workers=0)
+        store = empty.pop()
+        with Claims(store.path) as claims:
+            fill.fill(store, samples, teacher, claims, views=views, batch_size=batch, workers=0)
         return total
 
     found = rates(

@@ -1,63 +1,58 @@
 """Claims: how processes that fill one store at once keep to one writer for each chunk."""
 
 import contextlib
-import fcntl
-import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-STRUCTURE = 0
-"""The claim on a store's making, its arrays' shapes and its attributes; units have the numbers from 1."""
+from ..runtime.locks import LockFile
+from .chunks import sweep
+
+_PRESENCE = 0
+_STRUCTURE = 1
+_FIRST_UNIT = 2
+_POLL = 0.05
 
 
 class Claims:
-    """Locks on single bytes of a file beside the store, one byte a unit.
+    """What this process claims of a store, as locks on single bytes of a file beside it; a context manager.
 
-    The kernel drops them with the process that held them, also after SIGKILL and on shared file systems with POSIX
-    locks (NFS 4, Lustre, GPFS), so no claim is ever stale. They hold between processes, not within one.
+    Within it the process counts as present. Entered before anything else is done to a store, as it raises ValueError
+    where claims can't be had. The last to leave clears away what killed processes left, and the file.
     """
 
     def __init__(self, store: Path) -> None:
-        self._store, self._path = store, store.with_name(store.name + ".lock")
+        self._store = store
 
     def __enter__(self) -> "Claims":
-        try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ValueError(f"{self._store}: expected a place to write to, found: {error.strerror}") from error
+        self._store.parent.mkdir(parents=True, exist_ok=True)
+        self._file = LockFile(self._store.with_name(self._store.name + ".lock"), _PRESENCE, shared=True, wait=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._file)
+        with self._file as file:
+            file.unlock(_PRESENCE)  # of two that leave at once neither could have it alone
+            if file.lock(_PRESENCE) and file.is_current():
+                sweep(self._store)
+                file.remove()
 
-    def take(self, number: int, *, wait: bool = False) -> bool:
-        """Return whether claim `number` is ours now; with `wait`, only once it is."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, number)
-        except (BlockingIOError, PermissionError):  # held by another process, in POSIX's two spellings
-            return False
-        return True
+    def take(self, unit: int) -> bool:
+        """Return whether the unit of that number is ours now."""
+        return self._file.lock(_FIRST_UNIT + unit)
 
-    def release(self, number: int) -> None:
-        """Let go of claim `number`."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+    def release(self, unit: int) -> None:
+        """Let go of a unit."""
+        self._file.unlock(_FIRST_UNIT + unit)
 
-    def remove(self) -> None:
-        """Remove the lock file: for the process that finds nothing left to do."""
-        self._path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def structure(store: Path) -> Iterator[None]:
-    """Be the only process that makes or reshapes a store; waits for another that does."""
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with Claims(store) as claims:
-        claims.take(STRUCTURE, wait=True)
+    @contextlib.contextmanager
+    def structure(self) -> Iterator[None]:
+        """Be the only process that makes the store, or changes its shape or its attributes; wait for others."""
+        while not self._file.lock(_STRUCTURE):
+            time.sleep(_POLL)
         try:
             yield
         finally:
-            if not store.exists():
-                claims.remove()
+            self._file.unlock(_STRUCTURE)

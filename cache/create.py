@@ -1,6 +1,6 @@
 """Beginning a store: what a user asks for, what the store then says of itself, and its first, empty form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
 from ..datasets.shards.index import Shard, ShardIndex, Skipped
+from .claims import Claims
 from .manifest import Manifest, TeacherRecord, library_versions
 from .probes import probe
 from .store import Store
@@ -74,6 +75,34 @@ def describe(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         skipped=tuple(skipped),
     )
+
+
+def opened(
+    path: Path,
+    request: Request,
+    teacher: Teacher,
+    claims: Claims,
+    *,
+    index: Callable[[], Sequence[ShardIndex]],
+    class_names: Sequence[str],
+) -> Store:
+    """Return the store at `path`; where there is none it is made, of the shards that `index` reads.
+
+    Of processes that start at once, one makes it and the others wait. Raises ValueError as `create` does, and if the
+    store is another than what is asked for.
+    """
+    with claims.structure():
+        store = Store(path) if path.exists() else create(path, request, index(), teacher, class_names)
+    store.manifest.require_same(describe(request, teacher, store.manifest.shards))
+    return store
+
+
+def note_teacher_top1(store: Store, claims: Claims, measure: Callable[[], float]) -> None:
+    """Keep the teacher's top-1 on held-out shards, percent, in a store that has none yet."""
+    if store.manifest.teacher_top1 is None:
+        percent = measure()
+        with claims.structure():
+            store.record_teacher_top1(percent)
 
 
 def create(

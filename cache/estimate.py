@@ -11,6 +11,7 @@ import torch
 
 from ..datasets.shards.files import size_of
 from ..datasets.shards.index import ShardIndex
+from .claims import Claims
 from .create import Request, create, describe
 from .fill import fill
 from .store import Store
@@ -115,5 +116,6 @@ def _run(
     timed = _Timed(teacher)
     store = create(path, request, [few], timed)
     timed.began, timed.views = 0.0, 0  # the probes were asked first
-    fill(store, store.samples([index.url]), timed, views=views, batch_size=batch_size, workers=workers)
+    with Claims(path) as claims:
+        fill(store, store.samples([index.url]), timed, claims, views=views, batch_size=batch_size, workers=workers)
     return timed, store

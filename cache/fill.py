@@ -1,5 +1,6 @@
 """Stage 1: render every view, show it to the teacher, and commit what it says unit by unit."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -13,52 +14,61 @@ from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime import atomic
-from .claims import Claims, structure
+from .claims import Claims
 from .records import Labels, Unit
 from .store import Store
 from .teacher import Teacher
 
+_PAUSE = 1.0
+"""Seconds between two looks at what other processes are still at work on."""
 _Batch = tuple[Rows, torch.Tensor, torch.Tensor]
+
+
+class UnfinishedError(RuntimeError):
+    """What is missing is left to the other processes that are at work on it."""
+
+    exit_code = 3
 
 
 def fill(
     store: Store,
     samples: Samples,
     teacher: Teacher,
+    claims: Claims,
     *,
     views: int,
     batch_size: int,
     workers: int,
+    wait: bool = True,
     report: Callable[[int], None] = lambda views: None,
-    start_at: Callable[[int], None] = lambda views: None,
+    start_at: Callable[[int, int], None] = lambda views, total: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Fill `store` up to `views` views of each sample.
+    """Fill `store` up to `views` views of each sample, or to as many as other processes ask for at the same time.
 
-    `start_at` is told how many views are there already, `report` how many were committed, unit by unit.
+    Each unit has one writer. What others are at work on is waited for, and taken over if they are killed: this returns
+    once the store is whole, or after the batch in which `stopping` came true. `start_at` is told how many views are
+    there already, of how many in all, again whenever others may have changed that; `report` how many were committed.
 
-    Other processes may fill the same store at the same time; each unit has one writer. Raises ValueError for an image
-    that can't be rendered, a shard that was changed, or a teacher whose logits are not finite.
+    Raises UnfinishedError, without `wait`, where what is missing is others'; ValueError for an image that can't be
+    rendered, a shard that was changed, or a teacher whose logits are not finite.
     """
-    with structure(store.path):
+    with claims.structure():
         store.extend(views)
     renderer = Renderer(store.manifest.recipe, samples)
-    with (
-        Claims(store.path) as claims,
-        Loader(renderer, workers=workers, pin_memory=torch.cuda.is_available()) as loader,
-    ):
-        start_at(store.views * int(store.counts.sum()) - remaining(store))
-        # Again until nothing is left to claim: a unit that another process held may be free if that one was killed.
-        while remaining(store) and _fill_once(store, samples, teacher, claims, loader, batch_size, report):
-            pass
-        if not remaining(store):
-            store.chunks.sweep()
-            claims.remove()
-
-
-def record_teacher_top1(store: Store, percent: float) -> None:
-    """Keep the teacher's measured top-1 on held-out shards in the store."""
-    with structure(store.path):
-        store.record_teacher_top1(percent)
+    with Loader(renderer, workers=workers, pin_memory=torch.cuda.is_available()) as loader:
+        while missing := remaining(store):
+            total = store.views * int(store.counts.sum())
+            start_at(total - missing, total)
+            committed = _fill_once(store, samples, teacher, claims, loader, batch_size, report, stopping)
+            if stopping():
+                return
+            if not committed and not wait:
+                told = f"{missing:,} views are missing, which other processes are at work on"
+                raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
+            if not committed:
+                time.sleep(_PAUSE)
+            store.reopen()
 
 
 def _fill_once(
@@ -69,6 +79,7 @@ def _fill_once(
     loader: Loader,
     batch_size: int,
     report: Callable[[int], None],
+    stopping: Callable[[], bool],
 ) -> int:
     """Go through all units once, do those that nobody else has claimed, and return how many those were."""
     order = store.order()
@@ -95,6 +106,8 @@ def _fill_once(
                 begun.popleft()
                 parts = []
                 done += 1
+            if stopping():
+                break
     return done
 
 
@@ -155,7 +168,7 @@ def _assemble(store: Store, unit: Unit, parts: list[tuple[Rows, Labels]]) -> Lab
 
 
 def _number(store: Store, unit: Unit) -> int:
-    return 1 + unit.block * len(store.manifest.shards) + unit.shard
+    return unit.block * len(store.manifest.shards) + unit.shard
 
 
 def remaining(store: Store) -> int:

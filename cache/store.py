@@ -19,7 +19,9 @@ from zarr.codecs import ZstdCodec
 from ..datasets.order import Order
 from ..datasets.samples import SampleError, Samples
 from ..datasets.shards.index import ShardIndex
-from .chunks import Chunks
+from ..runtime.atomic import sync
+from .chunks import Chunks, publish
+from .layout import arrays_by_view
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
 
@@ -34,7 +36,17 @@ class Store:
         """Open a store; ValueError if there is none, or none that this version reads."""
         self.path = path
         self._arrays: dict[str, zarr.Array[Any]] = {}
-        if path.is_file():
+        self._open()
+
+    def reopen(self) -> None:
+        """See what other processes have made of the store's shape and attributes since it was opened."""
+        self._arrays.clear()
+        with contextlib.suppress(KeyError):
+            self._array("label")  # before the attributes: who extends a store changes the labels' shape last
+        self._open()
+
+    def _open(self) -> None:
+        if (path := self.path).is_file():
             raise ValueError(f"{path}: expected a store, which is a folder, found a file")
         try:
             self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
@@ -52,16 +64,12 @@ class Store:
     def create(
         cls, path: Path, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
     ) -> "Store":
-        """Write an empty store beside `path` and move it there; if another process was first, open that one."""
+        """Write an empty store beside `path` and move it there."""
         unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             group = zarr.create_group(unfinished, zarr_format=3, attributes=manifest.to_dict())
             _create_arrays(group, manifest, indexes, samples, probes)
-            unfinished.rename(path)
-        except OSError:
-            if not path.exists():
-                raise
+            publish(unfinished, path)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return cls(path)
@@ -84,12 +92,12 @@ class Store:
     @functools.cached_property
     def chunks(self) -> Chunks:
         """The files of the arrays."""
-        return Chunks(self.path, self.manifest.block, self.by_view)
+        return Chunks(self.path, self.manifest.block, arrays_by_view(self.manifest))
 
     @property
     def by_view(self) -> list[str]:
         """The arrays that a unit writes, in the order in which it writes them: the label commits."""
-        return ["check", *(["topk_index", "topk_logit"] if self.manifest.topk else []), "label"]
+        return [array.name for array in arrays_by_view(self.manifest)]
 
     def extend(self, views: int) -> None:
         """Make room for `views` views; nothing that is there changes. Only for the holder of the store's claim."""
@@ -99,7 +107,8 @@ class Store:
             for name in self.by_view:
                 array = self._array(name)
                 array.resize((views, *array.shape[1:]))
-        self._arrays.clear()
+                sync(self.path / name / "zarr.json")
+        self.reopen()
 
     def record_teacher_top1(self, percent: float) -> None:
         """Keep the teacher's measured top-1 on held-out shards. Only for the holder of the store's claim."""
@@ -110,17 +119,13 @@ class Store:
         current = Store(self.path)
         self.manifest = replace(current.manifest, **changes)
         current._group.attrs.update(self.manifest.to_dict())
+        sync(self.path / "zarr.json")
 
     def order(self, window: int = 0) -> Order:
         """Return the order of pairs and epochs that this store fixes."""
-        names = [shard.name for shard in self.manifest.shards]
-        return Order(
-            seed=self.manifest.seed,
-            shards=names,
-            samples=self.counts.tolist(),
-            recipe=self.manifest.recipe,
-            window=window,
-        )
+        manifest, samples = self.manifest, self.counts.tolist()
+        names = [shard.name for shard in manifest.shards]
+        return Order(seed=manifest.seed, shards=names, samples=samples, recipe=manifest.recipe, window=window)
 
     def samples(self, urls: Sequence[str] | None = None) -> Samples:
         """Return the stored samples, to be read from `urls`; ValueError if those are not the store's shards."""
@@ -151,6 +156,8 @@ class Store:
             raise ValueError(f"{self.path}: expected the store that is being filled, found it removed; run again")
         first = unit.block * self.manifest.block
         for name in self.by_view:
+            if name == "label":  # commits: what it stands for is on disk before it is, also if the power fails
+                self.chunks.sync(self.by_view[:-1], unit.block, unit.shard)
             new = getattr(labels, name)
             array = self._array(name)
             chunk = np.full((unit.views.stop - first, *array.shape[2:]), array.fill_value, array.dtype)
@@ -158,6 +165,7 @@ class Store:
                 chunk[: unit.views.start - first] = self._read(name, (slice(first, unit.views.start), unit.shard))
             chunk[unit.views.start - first :, : new.shape[1]] = new
             array[first : unit.views.stop, unit.shard] = chunk
+        self.chunks.sync(["label"], unit.block, unit.shard)
 
     def cycle(self, cycle: int, *, topk: bool = False) -> Labels:
         """Return what is cached of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
@@ -252,23 +260,16 @@ def _create_arrays(
     group: zarr.Group, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
 ) -> None:
     shards, columns = samples.seed.shape
-    label = np.uint16 if manifest.teacher.classes < 2**16 - 1 else np.uint32
-    by_view: dict[str, tuple[Any, int, tuple[str, ...]]] = {
-        "label": (label, int(np.iinfo(label).max), ()),
-        "check": (np.uint16, 0, ()),
-    }
-    if manifest.topk:
-        by_view |= {"topk_index": (label, 0, ("k",)), "topk_logit": (np.float16, 0, ("k",))}
-    for name, (dtype, fill, more) in by_view.items():
-        depth = (manifest.topk,) * len(more)
+    for array in arrays_by_view(manifest):
+        lengths = [length for _, length in array.more]
         group.create_array(
-            name,
-            shape=(0, shards, columns, *depth),
-            chunks=(manifest.block, 1, columns, *depth),
-            dtype=dtype,
-            fill_value=fill,
+            array.name,
+            shape=(0, shards, columns, *lengths),
+            chunks=(manifest.block, 1, columns, *lengths),
+            dtype=array.dtype,
+            fill_value=array.fill,
             compressors=_COMPRESSION,
-            dimension_names=("view", "shard", "sample", *more),
+            dimension_names=("view", "shard", "sample", *(name for name, _ in array.more)),
         )
     keys = np.full((shards, columns), "", dtype=object)
     for row, index in zip(keys, indexes, strict=True):

@@ -1,8 +1,9 @@
 """`distillcache cache-teacher`: stage 1."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,11 @@ from .options import (
     workers_option,
 )
 from .progress import bar
+
+if TYPE_CHECKING:
+    from ..cache.claims import Claims
+    from ..datasets.samples import Samples
+    from ..datasets.shards.index import ShardIndex
 
 
 @click.command("cache-teacher")
@@ -42,18 +48,30 @@ from .progress import bar
     show_default=True,
     help="A new store: end before the teacher starts, or leave the sample out and note it.",
 )
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="See the store whole, or end with exit code 3 where all that is missing is other processes'.  [default: wait]",
+)
 @with_options(val_shards_option, workers_option, device_option)
 def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
-    Run again, it goes on; with more --views, it extends. Several processes may fill one store at once.
+    Run again, it goes on; with more --views, it extends. Several processes may fill one store at once; each ends once
+    the store is whole.
 
     \b
     Example: distillcache cache-teacher --shards 'train-{000000..001023}.tar' --cache regnety.zarr
              --teacher regnety_160.deit_in1k --views 300
     """
+    from ..cache.claims import Claims
+
+    with Claims(cache) as claims:  # before what takes time: where processes can't share a store, nothing is done
+        _cache_teacher(shards, cache, teacher, claims, **options)
+
+
+def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Claims", **options: Any) -> None:
     from ..cache import create, fill
-    from ..cache.claims import structure
     from ..cache.store import Store
     from ..datasets.augment import pixels
     from ..datasets.shards.files import class_names, expand
@@ -71,39 +89,36 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
     model = load_teacher(teacher, device=device, amp=request.amp, size=size)
     measured = store is not None and store.manifest.teacher_top1 is not None
     held_out = None if measured else reading.held_out(options["val_shards"])
-    if store is None:
-        with structure(cache):  # of processes that start at once, one makes the store and the others wait for it
-            if cache.exists():
-                store = Store(cache)
-            else:
-                names = class_names(urls)
-                if names and len(names) != model.classes:
-                    told = f"the teacher tells {model.classes} classes apart, the shards have {len(names)}"
-                    say(told, err=True)
-                indexes = reading.screened_index(urls, skip=options["on_bad_image"] == "skip")
-                store = create.create(cache, request, indexes, model, names)
-    store.manifest.require_same(create.describe(request, model, store.manifest.shards))
-    samples = samples or store.samples(urls)
-    if held_out:
+    names = class_names(urls)
+    if store is None and names and len(names) != model.classes:
+        say(f"the teacher tells {model.classes} classes apart, the shards have {len(names)}", err=True)
+
+    def index() -> "list[ShardIndex]":
+        return reading.screened_index(urls, skip=options["on_bad_image"] == "skip")
+
+    def top1(images: "Samples") -> float:
         from ..train.evaluate import CentreCrops, predict
 
         crops = CentreCrops(
-            samples=held_out, size=model.input_size, crop_pct=model.crop_pct, device=device, workers=workers
+            samples=images, size=model.input_size, crop_pct=model.crop_pct, device=device, workers=workers
         )
-        said = predict(lambda images: (model.logits(images),), ("class",), crops)
-        fill.record_teacher_top1(store, said.accuracy()["class"])
+        return predict(lambda images: (model.logits(images),), ("class",), crops).accuracy()["class"]
+
+    store = create.opened(cache, request, model, claims, index=index, class_names=names)
+    if held_out:
+        create.note_teacher_top1(store, claims, functools.partial(top1, held_out))
     views = max(request.views, store.views)
     with bar("cache-teacher", views * int(store.counts.sum()), "views") as shown:
         fill.fill(
             store,
-            samples,
+            samples or store.samples(urls),
             model,
+            claims,
             views=views,
             batch_size=options["batch_size"],
             workers=workers,
+            wait=options["wait"],
             report=shown.update,
             start_at=shown.start_at,
         )
     say(info_text(store))
-    if fill.remaining(store):
-        say("other processes are still at work on what is missing", err=True)

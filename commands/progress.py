@@ -23,9 +23,14 @@ class _Lines:
 class Bar(tqdm):  # type: ignore[misc]
     """A tqdm bar that can start in the middle without counting that as speed."""
 
-    def start_at(self, n: int) -> None:
-        """Show `n` as done before this run."""
-        self.n = self.initial = self.last_print_n = n
+    n: float
+
+    def start_at(self, n: int, total: int | None = None) -> None:
+        """Show `n` as done before this run, or by others meanwhile; of `total`, where that changed."""
+        if total is not None:
+            self.total = total
+        self.initial += n - self.n
+        self.n = self.last_print_n = n
         self.refresh()
 
 

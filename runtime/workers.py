@@ -103,6 +103,7 @@ class Workers(Generic[Task]):
                 connection = min(at_work, key=lambda one: len(at_work[one]))
                 self._send(connection, task)
                 sent[number] = task
+                at_work[connection] = at_work.pop(connection)  # of those with as much to do, the next is another
                 at_work[connection].append(number)
             if following in made:
                 yield sent.pop(following), made.pop(following)
@@ -118,8 +119,7 @@ class Workers(Generic[Task]):
 
     def _receive(self, at_work: dict[Connection, deque[int]], made: dict[int, mmap.mmap], *, waiting: bool) -> None:
         """Take in every result that is there; with `waiting`, at least one."""
-        busy = [connection for connection, numbers in at_work.items() if numbers]
-        for connection in wait(busy, None if waiting else 0):
+        for connection in wait(list(at_work), None if waiting else 0):  # an idle worker is heard of when it dies
             assert isinstance(connection, Connection)
             try:
                 error, nbytes = connection.recv()

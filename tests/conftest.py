@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from distillcache.cache import create, fill
+from distillcache.cache.claims import Claims
 from distillcache.cache.store import Store
 from distillcache.cli import main
 from distillcache.datasets.shards.files import expand
@@ -96,7 +97,8 @@ def cached(
     store = Store(path) if path.exists() else None
     request = create.Request.resolve({**options, "views": views}, store, "cpu")
     store = store or create.create(path, request, index_shards(urls), teacher)
-    fill.fill(store, store.samples(urls), teacher, views=views, batch_size=batch_size, workers=workers)
+    with Claims(path) as claims:
+        fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=batch_size, workers=workers)
     return store
 
 

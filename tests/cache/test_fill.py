@@ -165,8 +165,12 @@ def test_a_store_that_vanishes_is_no_success(tmp_path: Path, shards: str, teache
     def remove(_: int) -> None:
         shutil.rmtree(store.path)
 
-    with pytest.raises(ValueError, match="expected the store that is being filled, found it removed"):
-        fill.fill(store, store.samples(expand(shards)), teacher, views=9, batch_size=16, workers=0, report=remove)
+    given = {"views": 9, "batch_size": 16, "workers": 0, "report": remove}
+    with (
+        pytest.raises(ValueError, match="expected the store that is being filled, found it removed"),
+        Claims(store.path) as claims,
+    ):
+        fill.fill(store, store.samples(expand(shards)), teacher, claims, **given)
 
 
 def test_claims_exclude_other_processes(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def make() -> None:
     from sklearn.datasets import load_sample_images
 
     from distillcache.cache import create, fill
+    from distillcache.cache.claims import Claims
     from distillcache.datasets.shards.index import index_shards
     from distillcache.models.teachers import load_teacher, save_teacher
 
@@ -68,7 +69,8 @@ def make() -> None:
     options = {"recipe": "deit", "overrides": (), "image_size": 32, "seed": 1, "topk": 2, "amp": False, "views": 6}
     request = create.Request.resolve(options, None, "cpu")
     store = create.create(STORE, request, index_shards([str(SHARDS)]), teacher)
-    fill.fill(store, store.samples([str(SHARDS)]), teacher, views=6, batch_size=8, workers=0)
+    with Claims(STORE) as claims:
+        fill.fill(store, store.samples([str(SHARDS)]), teacher, claims, views=6, batch_size=8, workers=0)
 
 
 if __name__ == "__main__":
