@@ -14,6 +14,7 @@ from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime import atomic
+from ..runtime.signals import StopSignals
 from .claims import Claims
 from .records import Labels, Unit
 from .store import Store
@@ -42,32 +43,31 @@ def fill(
     wait: bool = True,
     report: Callable[[int], None] = lambda views: None,
     start_at: Callable[[int, int], None] = lambda views, total: None,
-    stopping: Callable[[], bool] = lambda: False,
 ) -> None:
     """Fill `store` up to `views` views of each sample, or to as many as other processes ask for at the same time.
 
     Each unit has one writer. What others are at work on is waited for, and taken over if they are killed: this returns
-    once the store is whole, or after the batch in which `stopping` came true. `start_at` is told how many views are
-    there already, of how many in all, again whenever others may have changed that; `report` how many were committed.
+    once the store is whole. `start_at` is told how many views are there already, of how many in all, again whenever
+    others may have changed that; `report` how many were committed.
 
-    Raises UnfinishedError, without `wait`, where what is missing is others'; ValueError for an image that can't be
-    rendered, a shard that was changed, or a teacher whose logits are not finite.
+    Raises StopRequested after the batch in which a signal came; UnfinishedError, without `wait`, where what is missing
+    is others'; ValueError for an image that can't be rendered, a shard that was changed, or logits that are not finite.
     """
     with claims.structure():
         store.extend(views)
     renderer = Renderer(store.manifest.recipe, samples)
-    with Loader(renderer, workers=workers, pin_memory=torch.cuda.is_available()) as loader:
+    pin_memory = torch.cuda.is_available()
+    with StopSignals(held=True) as signals, Loader(renderer, workers=workers, pin_memory=pin_memory) as loader:
         while missing := remaining(store):
             total = store.views * int(store.counts.sum())
             start_at(total - missing, total)
-            committed = _fill_once(store, samples, teacher, claims, loader, batch_size, report, stopping)
-            if stopping():
-                return
+            committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, report)
             if not committed and not wait:
                 told = f"{missing:,} views are missing, which other processes are at work on"
                 raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
             if not committed:
-                time.sleep(_PAUSE)
+                with signals.raising():
+                    time.sleep(_PAUSE)
             store.reopen()
 
 
@@ -77,9 +77,9 @@ def _fill_once(
     teacher: Teacher,
     claims: Claims,
     loader: Loader,
+    signals: StopSignals,
     batch_size: int,
     report: Callable[[int], None],
-    stopping: Callable[[], bool],
 ) -> int:
     """Go through all units once, do those that nobody else has claimed, and return how many those were."""
     order = store.order()
@@ -94,7 +94,8 @@ def _fill_once(
     done = 0
     parts: list[tuple[Rows, Labels]] = []
     with store.naming_samples():
-        shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loader.load(batches()))
+        loaded = signals.waiting_for(loader.load(batches()))
+        shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loaded)
         for rows, check, logits in _one_behind(shown):
             parts.append((rows, labels_of(logits, check, teacher.name, store.manifest.topk)))
             unit, expected = begun[0]
@@ -106,8 +107,7 @@ def _fill_once(
                 begun.popleft()
                 parts = []
                 done += 1
-            if stopping():
-                break
+            signals.require_none()
     return done
 
 

@@ -74,6 +74,7 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
     from ..cache import create, fill
     from ..cache.store import Store
     from ..datasets.augment import pixels
+    from ..datasets.loader import start_early
     from ..datasets.shards.files import class_names, expand
     from ..inspection.info import info_text
     from ..models.teachers import load_teacher
@@ -82,6 +83,7 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
         say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
     store = Store(cache) if cache.exists() else None
     device, workers = device_and_workers(options["device"], options["workers"])
+    start_early(workers)
     request = create.Request.resolve(options, store, device.type)
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded

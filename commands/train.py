@@ -73,6 +73,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
              --val-shards 'val-*.tar' --epochs 300
     On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
     """
+    from ..datasets.loader import start_early
     from ..models.students import parse_kwargs
     from ..runtime.processes import join, leave
     from ..train.config import Config, Place
@@ -82,6 +83,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
     processes, device_name = join(options.pop("device"))
     with processes.together():
         device, workers = device_and_workers(device_name, workers)
+        start_early(workers)
         data = _training_set(shards, cache, options)
         options["model_kwargs"] = parse_kwargs([*options["model_kwargs"], *options.pop("more_model_kwargs")])
         config = Config.resolve(data, device.type, **options)

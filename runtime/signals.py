@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+Item = TypeVar("Item")
 _ONE_AND_THE_SAME = 0.3  # seconds: a launcher passes on what the whole group of processes has got already
 _WITHOUT_A_PARENT = 8.0
 _BLOCKED_CODE = 5.0  # seconds for code that no signal can interrupt, where nothing would be saved anyway
@@ -72,11 +73,25 @@ class StopSignals:
         """Raise StopRequested inside also where signals are held: nothing is half done there."""
         held, self._held = self._held, False
         try:
-            if self.signum:
-                raise StopRequested(self.signum)
+            self.require_none()
             yield
         finally:
             self._held = held
+
+    def waiting_for(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Yield items; a signal ends the waiting for the next one, which may be for a read that hangs."""
+        while True:
+            with self.raising():
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+
+    def require_none(self) -> None:
+        """Raise StopRequested if there was a signal."""
+        if self.signum:
+            raise StopRequested(self.signum)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if not self.signum:

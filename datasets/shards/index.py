@@ -62,8 +62,11 @@ def index_shards(
     progress: Callable[[Iterable[ShardIndex]], Iterable[ShardIndex]] = iter,
 ) -> list[ShardIndex]:
     """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`."""
-    with ThreadPoolExecutor(max(8, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(max(8, os.cpu_count() or 1))
+    try:
         return list(progress(pool.map(lambda url: screen(index_shard(url, digest=digest)), urls)))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an error or a signal nothing more is read
 
 
 def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, skip: bool) -> ShardIndex:

@@ -16,6 +16,7 @@ from distillcache.cache.claims import Claims
 from distillcache.cache.store import Store
 from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
+from distillcache.runtime.signals import StopRequested
 
 from ..conftest import cached
 from .test_fill import chunks
@@ -119,12 +120,16 @@ def test_a_stopped_process_is_waited_for_and_loses_nothing_by_what_others_do(
 
 def test_filling_ends_after_the_batch_in_which_it_is_stopped(tmp_path: Path, shards: str, teacher: Teacher) -> None:
     store = cached(tmp_path / "c.zarr", expand(shards), teacher, views=3)
-    asked = itertools.count()
-    with Claims(store.path) as claims:
+    committed = itertools.count()
+
+    def stop(views: int) -> None:
+        if next(committed) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Claims(store.path) as claims, pytest.raises(StopRequested):
         fill.fill(
-            store, store.samples(expand(shards)), teacher, claims, views=24, batch_size=12, workers=0,
-            stopping=lambda: next(asked) >= 9,
-        )  # fmt: skip
+            store, store.samples(expand(shards)), teacher, claims, views=24, batch_size=12, workers=0, report=stop
+        )
     assert 0 < fill.remaining(Store(store.path)) < 21 * 23
     assert [path.name for path in tmp_path.iterdir()] == ["c.zarr"]
 
