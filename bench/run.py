@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 from figures import ROUNDS, Figure, Skipped, text
-from matplotlib.figure import Figure as Plot
+from picture import draw
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
@@ -66,12 +66,14 @@ def write(found: list[Figure | Skipped], seconds: float) -> None:
         sign, missed = "≥" if one.at_least else "≤", "" if one.reached else " (missed)"
         value = f"{one.value:.{3 if one.reached else 4}g}{one.unit}{missed}"
         lines.append(f"| {one.what} | {one.ours} | {one.theirs} | {value} | {sign} {one.target:g}{one.unit} |")
-    skipped = [f"- {one.what}: {one.reason}" for one in found if isinstance(one, Skipped)]
-    lines += ["", "![ratios](benchmarks.png)", ""] + (["Not measured here:", "", *skipped, ""] if skipped else [])
+    lines += ["", "![How many times faster or smaller than each peer](benchmarks.png)", ""]
+    if skipped := [f"- {one.what}: {one.reason}" for one in found if isinstance(one, Skipped)]:
+        lines += ["Not measured here:", "", *skipped, ""]
     spent = subprocess.check_output([sys.executable, str(HERE / "view_time.py")], text=True)
     lines += ["## Where a view's time goes", "", READING, "", "```", *spent.splitlines(), "```", ""]
-    (DOCS / "benchmarks.md").write_text("\n".join(lines))
-    draw([one for one in figures if one.unit == "x"]).savefig(DOCS / "benchmarks.png", dpi=110)
+    page = "\n".join(lines)
+    (DOCS / "benchmarks.md").write_text(page)
+    draw(page).savefig(DOCS / "benchmarks.png", dpi=110)
 
 
 def machine(seconds: float) -> str:
@@ -81,17 +83,6 @@ def machine(seconds: float) -> str:
         f"{cpus or platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}; "
         f"{seconds / 60:.0f} minutes. Medians of {ROUNDS} turns; contenders take turns, ratios are within a turn."
     )
-
-
-def draw(figures: list[Figure]) -> Plot:
-    plot = Plot(figsize=(9, 0.45 * len(figures) + 1), layout="constrained")
-    axes = plot.subplots()
-    for place, one in enumerate(reversed(figures)):
-        axes.barh(place, one.value, color="C0" if one.reached else "C3")
-        axes.plot([one.target] * 2, [place - 0.4, place + 0.4], color="black")
-    axes.set_yticks(range(len(figures)), [one.what for one in reversed(figures)])
-    axes.set(xlabel="ours / theirs; the line is the target", xscale="log")
-    return plot
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def agreement(
 ) -> NDArray[np.float64]:
     """Return in which share of a sample's cached views the teacher says its target (shard, sample); NaN: not known.
 
-    Only shards with a chosen sample are read, and `report`ed.
+    Only shards with a chosen sample are read; each is told to `report`.
     """
     shares = np.full(chosen.shape, np.nan)
     targets = store.targets()

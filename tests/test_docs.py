@@ -1,12 +1,16 @@
-"""What the README tells people to type: each command of its table is one that the command line takes."""
+"""What the docs say: commands are understood, Python runs, links lead somewhere, tables and pictures are today's."""
 
 import ast
+import json
 import os
 import re
-import shlex
+import runpy
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -18,14 +22,60 @@ from distillcache.cli import main
 from .conftest import run
 
 ROOT = Path(__file__).parents[1]
-ROWS = re.findall(r"^\| (Table [^|]+)\|(.+)\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+PAGES = {
+    str(page.relative_to(ROOT)): page.read_text()
+    for page in (*sorted(ROOT.glob("*.md")), *(ROOT / "docs").glob("*.md"))
+}
+ROWS = re.findall(r"^\| (Table [^|]+)\|(.+)\|$", PAGES["docs/paper.md"], re.MULTILINE)
 COMMANDS = [
     (row.strip(), command) for row, cell in ROWS for command in re.findall(r"`((?:make|distillcache) [^`]+)`", cell)
 ]
+BLOCKS = [(page, block) for page, text in PAGES.items() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
 SHARDS = {
     "SHARDS": "/data/imagenet-train-{000000..001023}.tar",
     "VAL_SHARDS": "/data/imagenet-val-{000000..000049}.tar",
 }
+STUB = """#!/bin/sh
+{ basename "$0"; for argument in "$@"; do printf '%s\\n' "$argument"; done; echo; } >> "$SAID"
+"""
+MAKE = f"""#!/bin/sh -e
+{shutil.which("make")} -n --no-print-directory RUN=distillcache BIN="${{0%/*}}" PYTHON=python "$@" > "$SAID.sh"
+sh -e "$SAID.sh"
+"""
+
+
+def typed(text: str, folder: Path, **variables: str) -> list[list[str]]:
+    """Return what a shell would run of `text`, and of the targets of make in it: programs with their arguments."""
+    for name in ("distillcache", "torchrun", "python", "pip", "ruff", "mypy", "rm", "mkdir", "ln", "touch", "git"):
+        (folder / name).write_text(STUB)
+    (folder / "make").write_text(MAKE)
+    for program in folder.iterdir():
+        program.chmod(0o755)
+    said = folder.parent / "said"
+    said.write_text("")
+    environment = {**os.environ, "SAID": str(said), **SHARDS, **variables, "PATH": f"{folder}:{os.environ['PATH']}"}
+    text = text.replace("PATH=$PWD/.venv/bin:$PATH", "")  # what would find the real programs
+    done = subprocess.run(["sh", "-e", "-c", text], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [call.split("\n") for call in said.read_text().split("\n\n") if call]
+
+
+def parsed(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+    """Return the command that `arguments` name, and its parameters as click understands them."""
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    context = command.make_context(command.name, list(arguments), parent=click.Context(main, **main.context_settings))
+    return str(command.name), context.params
+
+
+def ours(calls: list[list[str]]) -> Iterator[list[str]]:
+    """Yield the arguments of every call of the command line."""
+    for program, *arguments in calls:
+        if program == "distillcache":
+            yield arguments
+        elif program == "torchrun":
+            yield arguments[arguments.index("distillcache.cli") + 1 :]
 
 
 def test_the_table_has_every_row_of_the_paper() -> None:
@@ -33,31 +83,37 @@ def test_the_table_has_every_row_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize(("row", "command"), COMMANDS, ids=[f"{row}: {c[:60]}" for row, c in COMMANDS])
-def test_a_command_of_the_readme_is_understood(row: str, command: str) -> None:
-    """`make -n` says what a target would run; click parses that; timm knows its models and their weights."""
-    lines = [command]
-    if command.startswith("make "):
-        done = subprocess.run(
-            ["sh", "-c", command.replace("make ", "make -n ", 1)],
-            cwd=ROOT, env={**os.environ, **SHARDS}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        lines = [line for line in done.stdout.replace("\\\n", " ").splitlines() if "bin/distillcache" in line]
-    assert lines
-    for line in lines:
-        name, *arguments = shlex.split(
-            line.replace("$SHARDS", SHARDS["SHARDS"]).replace("$VAL_SHARDS", SHARDS["VAL_SHARDS"])
-        )[1:]
-        parsed = (
-            main.commands[name]
-            .make_context(name, arguments, parent=click.Context(main, **main.context_settings))
-            .params
-        )
-        assert parsed["shards"]
+def test_a_command_of_the_paper_is_understood(row: str, command: str, tmp_path: Path) -> None:
+    """make says what a target would run; click parses that; timm knows its models and their weights."""
+    (tmp_path / "bin").mkdir()
+    calls = list(ours(typed(command, tmp_path / "bin")))
+    assert calls
+    for arguments in calls:
+        name, options = parsed(arguments)
+        assert options["shards"]
         if name == "train-student":
-            assert timm.is_model(parsed["model"]) and parsed["out"]
+            assert timm.is_model(options["model"]) and options["out"]
         if name == "cache-teacher":
-            assert parsed["teacher"] in timm.list_pretrained()
+            assert options["teacher"] in timm.list_pretrained()
+
+
+@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}: {b[:40]!r}" for page, b in BLOCKS])
+def test_what_a_page_tells_to_type_is_understood(page: str, block: str, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    calls = typed(block, tmp_path / "bin", CACHE="regnety.zarr")
+    for arguments in ours(calls):
+        parsed(arguments)
+    for program, *arguments in calls:
+        if program == "python" and arguments[0].endswith(".py"):
+            assert (ROOT / arguments[0]).is_file()
+    assert calls or "export" in block
+
+
+def test_scripts_for_a_cluster_are_shell() -> None:
+    scripts = re.findall(r"```bash\n(.*?)```", PAGES["docs/cluster.md"], re.DOTALL)
+    assert scripts
+    for script in scripts:
+        assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
 def test_make_help_lists_every_target_and_variable() -> None:
@@ -103,22 +159,26 @@ def reference() -> str:
 
 
 def test_every_command_and_option_is_in_the_docs() -> None:
-    assert (ROOT / "docs" / "commands.md").read_text() == reference()
+    assert PAGES["docs/commands.md"] == reference()
 
 
 def test_every_inspect_command_is_explained() -> None:
-    page = (ROOT / "docs" / "inspect.md").read_text()
     group = main.commands["inspect"]
     assert isinstance(group, click.Group)
-    assert [name for name in group.commands if f"`{name} " not in page] == []
+    assert [name for name in group.commands if f"`{name} " not in PAGES["docs/inspect.md"]] == []
 
 
-def test_the_python_of_the_docs_runs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["docs/inspect.md", "docs/design.md"])
+def test_the_python_of_a_page_runs(
+    page: str, store: Store, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(store.path, tmp_path / "regnety.zarr")
+    for shard in Path(shards).parent.glob(Path(shards).name):
+        shutil.copy(shard, tmp_path)
     assert run("inspect", "export", store.path, tmp_path / "labels.parquet", "--mixes").exit_code == 0
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "inspect.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+    assert blocks
     for block in blocks:
         names: dict[str, object] = {}
         for statement in ast.parse(block).body:
@@ -127,6 +187,118 @@ def test_the_python_of_the_docs_runs(store: Store, tmp_path: Path, monkeypatch: 
                 assert eval(source, names).fetchall()
             else:
                 exec(source, names)
+
+
+def test_the_store_is_as_the_design_says(
+    store: Store, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example finds the image, the words of a view, and the arrays of the table with their types and chunks."""
+    import numpy as np
+    import zarr
+
+    from distillcache.datasets.augment.philox import Stream, words
+
+    page = PAGES["docs/design.md"]
+    shutil.copytree(store.path, tmp_path / "regnety.zarr")
+    shutil.copy(Path(shards).parent / "train-1.tar", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], found)
+    samples = store.samples([str(path) for path in sorted(Path(shards).parent.glob("*.tar"))])
+    assert found["image"] == samples.read(1, 3)
+    assert np.array_equal(found["words"], words(int(store.seeds(1)[3]), Stream.VIEW, (4, 0, 0), 5))
+    group = zarr.open_group(store.path, mode="r")
+    rows = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in page.splitlines() if row.startswith("| `")]
+    table = {row[0]: row for row in rows if len(row) == 6}
+    arrays = {name.strip("` "): row for names, row in table.items() for name in names.split(",")}
+    assert set(arrays) == set(dict(group.arrays()))
+    sizes = {"B": store.manifest.block, "N": 12, "K": 2, "S": 2, "64": 2, "1": 1}  # of fewer than 64 shards
+    for name, (_, dims, dtype, chunk, *_) in arrays.items():
+        array: Any = group[name]
+        assert list(array.metadata.dimension_names) == dims.split(", ")
+        if chunk != "whole":
+            assert array.chunks == tuple(sizes[size] for size in chunk.strip("()").split(", ")), name
+        if dtype.split(", ")[0] in ("uint16", "uint64", "int32", "float16", "uint8", "float32") and "," not in dtype:
+            assert str(array.dtype) == dtype, name
+    attributes = {name.strip("` ") for row in rows if len(row) == 2 for name in row[0].split(",")}
+    assert set(json.loads((store.path / "zarr.json").read_text())["attributes"]) <= attributes
+
+
+def test_every_link_leads_somewhere() -> None:
+    lost = []
+    for page, text in PAGES.items():
+        targets = re.findall(r"\]\((?!https?:)([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
+        for target in targets:
+            file, _, anchor = target.partition("#")
+            path = (ROOT / page).parent / file if file else ROOT / page
+            if not path.exists() or (anchor and anchor not in anchors(path.read_text())):
+                lost.append((page, target))
+    assert lost == []
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_files_that_pages_name_are_there() -> None:
+    pattern = (
+        r"`((?:commands|train|replay|inspection|cache|models|datasets|runtime|tests|bench|docs|examples)/[\w/.]*)`"
+    )
+    named = [(page, name) for page, text in PAGES.items() for name in re.findall(pattern, text)]
+    assert len(named) > 40
+    assert [(page, name) for page, name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_variable_of_make_is_explained() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE) + re.findall(r"\$\(([A-Z_]+):%", makefile))
+    assert len(variables) > 15
+    assert [name for name in sorted(variables) if f"`{name}`" not in PAGES["docs/variables.md"]] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 90
+
+
+def test_when_it_pays_is_counted_from_the_benchmarks() -> None:
+    pays = runpy.run_path(str(ROOT / "bench" / "pays.py"))
+    assert pays["table"](*pays["measured"](PAGES["docs/benchmarks.md"])) in PAGES["README.md"]
+
+
+def test_the_readmes_figures_beside_others_are_those_of_the_benchmarks() -> None:
+    section = PAGES["README.md"].partition("## Beside others")[2].partition("\n## ")[0]
+    figures = re.findall(r"\b\d[\d,.]*\d\b", section.partition("|")[2].partition("\n\nWhat students")[0])
+    assert len(figures) >= 8
+    rounded = PAGES["docs/benchmarks.md"].replace("3.22 B/view", "3.2 B/view")
+    assert [figure for figure in figures if not re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d])", rounded)] == []
+
+
+def test_every_peer_of_the_picture_is_in_the_benchmarks() -> None:
+    picture = runpy.run_path(str(ROOT / "bench" / "picture.py"))
+    assert min(picture["times"](PAGES["docs/benchmarks.md"]).values()) > 0
+
+
+def test_the_picture_of_the_stages_is_what_its_script_draws() -> None:
+    stages = runpy.run_path(str(ROOT / "docs" / "stages.py"))
+    for name in ("light", "dark"):
+        assert (ROOT / "docs" / f"stages-{name}.svg").read_text() == stages["draw"](stages[name.upper()])
+
+
+def test_a_training_loop_of_ones_own_runs(store: Store, shards: str) -> None:
+    losses = runpy.run_path(str(ROOT / "examples" / "own_loop.py"))["main"](str(store.path), shards)
+    assert len(losses) == 3 and all(0 < loss < 5 for loss in losses)
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="SKIPPED: no Sphinx; pip install 'distillcache[docs]'")
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "site.py", tmp_path / "site"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "searchindex.js").exists()
+    assert "module-distillcache.cache.store" in (tmp_path / "site" / "api" / "cache.html").read_text()
 
 
 if __name__ == "__main__":

@@ -3,19 +3,25 @@
 import csv
 import io
 import json
+import math
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..runtime import atomic
 from .config import Config, Place
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FORMAT = 1
 _SECONDS_BETWEEN_PLOTS = 60
+_LOSSES = {"loss": "both, weighted", "loss_class": "class", "loss_distill": "distill"}
+_HEADS = {"class": "C0", "distill": "C1"}  # the colours of a head in all panels
 _INSTALL = "run: pip install 'distillcache[plots]'"
 
 
@@ -71,23 +77,31 @@ class RunFolder:
         except ImportError:
             self._log(f"no curves.png: matplotlib is not installed; {_INSTALL}")
             return
-        panels = {
-            "loss": ["loss"],
-            "top-1 on held-out shards, %": [name for name in history[-1] if "top1" in name],
-            "learning rate": ["lr"],
-        }
-        figure = Figure(figsize=(12, 3.6), layout="constrained")
-        epochs = [row["epoch"] for row in history]
-        marker = "." if len(epochs) < 3 else None
-        for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-            for name in names:
-                axes.plot(epochs, [row.get(name) for row in history], label=name.replace("top1_", ""), marker=marker)
-            axes.set(title=title, xlabel="epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.grid(alpha=0.3)
-            if len(names) > 1:
-                axes.legend()
+        figure = curves(history, Figure(figsize=(12, 3.6), layout="constrained"))
         atomic.write(self.path / "curves.png", lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+def curves(history: Sequence[dict[str, float]], figure: "Figure") -> "Figure":
+    """Draw losses and top-1 of all heads and the learning rate over the epochs of `history` into `figure`."""
+    epochs, columns = [row["epoch"] for row in history], list(history[-1])
+    panels = {
+        "loss": [name for name in columns if name.startswith("loss")],
+        "top-1 on held-out shards, %": [name for name in columns if "top1" in name],
+        "learning rate": ["lr"],
+    }
+    marker = "." if len(epochs) < 3 else None
+    for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for name in names:
+            values = [row.get(name, math.nan) for row in history]
+            label = _LOSSES.get(name) or name.replace("top1_", "")
+            colour = _HEADS.get(name.rpartition("_")[2], "C2")
+            axes.plot(epochs, values, "--" if name.startswith("ema") else "-", c=colour, label=label, marker=marker)
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if len(names) > 1:
+            axes.legend()
+    return figure
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

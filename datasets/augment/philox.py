@@ -42,8 +42,8 @@ class Stream(IntEnum):
 def words(key: int, stream: Stream, counter: tuple[int, int, int], n: int) -> NDArray[np.uint64]:
     """Return the first `n` raw words, uint64, of the stream at `counter`.
 
-    The lowest of Philox's four counter words counts blocks (from 1, as NumPy increments first), so streams at different
-    `counter`s never overlap.
+    The lowest of Philox's four counter words counts blocks (from 1, as NumPy increments first), so streams at
+    different counters never overlap.
     """
     generator = _generators.one
     generator.state = {
