@@ -53,7 +53,7 @@ def fill(
     Raises StopRequested after the batch in which a signal came; UnfinishedError, without `wait`, where what is missing
     is others'; ValueError for an image that can't be rendered, a shard that was changed, or logits that are not finite.
     """
-    with claims.structure():
+    with claims.structure(), atomic.naming(store.path):
         store.extend(views)
     renderer = Renderer(store.manifest.recipe, samples)
     pin_memory = torch.cuda.is_available()

@@ -16,6 +16,7 @@ from zarr.codecs import ZstdCodec
 from ..datasets.order import Order
 from ..datasets.samples import SampleError, Samples, one_file_a_shard
 from ..datasets.shards.index import RESTORE
+from ..runtime import atomic
 from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
@@ -63,7 +64,7 @@ class Store:
     @classmethod
     def create(cls, path: Path, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
         """Write an empty store beside `path` and move it there."""
-        with LocalStorage(path).unfinished() as folder:
+        with atomic.naming(path), LocalStorage(path).unfinished() as folder:
             group = zarr.create_group(folder, zarr_format=3, attributes=manifest.to_dict())
             _create_arrays(group, manifest, samples, probes)
         return cls(path)

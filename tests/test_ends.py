@@ -96,10 +96,13 @@ class Running:
         while (left := self.processes()) and time.monotonic() < end:
             time.sleep(0.1)
         assert not left
-        assert set(SHARED_MEMORY.iterdir()) <= self.memory
+        left_in_memory = set(SHARED_MEMORY.iterdir()) - self.memory
+        assert not [path for path in left_in_memory if not path.name.startswith("sem.loky")]  # scikit-learn's
         lines = [line for line in text.splitlines() if line.startswith("distillcache:")]
         assert all(len(line) <= 320 for line in lines)
-        assert "in a worker process" not in text and text.count("Traceback") <= (1 if "ChildFailedError" in text else 0)
+        # torchrun's own tracebacks aside, which say nothing of us.
+        assert "in a worker process" not in text and "]: Traceback" not in text
+        assert "torch/distributed" in text or "Traceback" not in text
         return self.process.returncode, lines
 
 
@@ -213,7 +216,7 @@ def test_a_second_signal_ends_a_run_at_once(bench: Bench) -> None:
     time.sleep(1)
     for pid in run.ranks():
         os.kill(pid, signal.SIGTERM)
-    code, _ = run.end(5)
+    code, _ = run.end(15)
     assert code in ((143, -signal.SIGTERM) if bench.cell.ranks == 1 else (1,))
     bench.finish()
 
@@ -263,9 +266,9 @@ def test_a_rank_without_its_peer_ends(bench: Bench) -> None:
     bench.finish()
 
 
-def in_namespace(script: str) -> tuple[str, ...]:
+def in_namespace(script: str, then: str = 'exec "$@"') -> tuple[str, ...]:
     """Return what a command is put behind to run where `script` may mount; skips where nobody may."""
-    before = ("unshare", "--map-root-user", "--mount", "sh", "-c", f'{script} && exec "$@"', "sh")
+    before = ("unshare", "--map-root-user", "--mount", "sh", "-c", f"{script} && {then}", "sh")
     if subprocess.run([*before, "true"], capture_output=True).returncode:
         pytest.skip("SKIPPED: this machine allows no mounts of one's own")
     return before
@@ -285,11 +288,12 @@ def test_a_tiny_shared_memory_is_enough(bench: Bench) -> None:
     thorough=(cell("full disk", 2, 4), cell("full disk", 1, 0), cell("full disk", 2, 0)),
 )
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(bench: Bench) -> None:
-    size = "40k" if bench.cell.stage == 1 else "300k"
+    size = "60k" if bench.cell.stage == 1 else "150k"
     kept = bench.folder / "kept"
-    copied = f"{{ trap 'cp -a {bench.out}/. {kept}/' EXIT; \"$@\"; exit $?; }}; : "
-    before = in_namespace(f"mkdir {kept} && mount -t tmpfs -o size={size} tmpfs {bench.out} && {copied}")
-    code, lines = Running(bench.command(), before=before).end()
+    kept.mkdir()
+    save = f"trap 'cp -a {bench.out}/. {kept}/' EXIT"
+    before = in_namespace(f"mount -t tmpfs -o size={size} tmpfs {bench.out} && {save}", '"$@"')
+    code, lines = Running(bench.command(), before=before).end(60)
     assert code == (2 if bench.cell.ranks == 1 else 1)
     assert f"distillcache: {bench.out}/" in lines[0] and "No space left on device" in lines[0]
     assert all("another process of this run ended" in line for line in lines[1:]) and len(lines) <= bench.cell.ranks
@@ -337,4 +341,4 @@ def test_ranks_that_go_on_from_different_places_end_with_one_line_each(bench: Be
     )
     code, lines = Running([*launcher, "--no-python", "bash", "-c", script]).end()
     assert code == 1 and len(lines) == 2 and lines[0] == lines[1]
-    assert "where the run goes on from: rank 0 on" in lines[0] and "has epoch 1, step 1;" in lines[0]
+    assert "where the run goes on from: rank 0 on" in lines[0] and "has epoch 1, step 0;" in lines[0]
