@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from ..datasets.augment import pixels
 from ..datasets.shards.files import size_of
-from ..datasets.shards.index import ShardIndex, index_shard, index_shards, without_bad_images
+from ..datasets.shards.index import ShardIndex, index_shard, index_shards, only, without_bad_images
 from .claims import Claims
 from .create import Request, create, describe
 from .fill import fill
@@ -126,10 +126,8 @@ def _run(
     views = describe(request, teacher, []).block
     count = max(1, min(len(index.keys), -(-views_in_all // views)))
     batch_size = max(1, min(batch_size, count * views // 4))
-    columns: dict[str, Any] = {name: getattr(index, name)[:count] for name in ("keys", "targets", "offsets", "nbytes")}
-    few = replace(index, **columns)
     timed = _Timed(teacher)
-    store = create(path, request, [few], timed)
+    store = create(path, request, [only(index, range(count), ())], timed)
     timed.began, timed.views = 0.0, 0  # the probes were asked first
     with Claims(path) as claims:
         fill(store, store.samples([index.url]), timed, claims, views=views, batch_size=batch_size, workers=workers)

@@ -149,10 +149,3 @@ def test_a_folder_without_locks_is_refused_before_anything_is_loaded(tmp_path: P
     assert done.returncode == 2 and done.stdout == "False\n" and len(done.stderr.splitlines()) == 1
     assert f"{tmp_path}: expected a file system with byte locks, found none (Function not implemented)" in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def test_another_stores_unfinished_one_is_not_swept_away(tmp_path: Path, shards: str, teacher: Teacher) -> None:
-    theirs = tmp_path / f"c.zarr.old.{'0' * 32}.partial"
-    theirs.mkdir()
-    cached(tmp_path / "c.zarr", expand(shards), teacher, views=3)
-    assert theirs.is_dir()
