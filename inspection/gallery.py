@@ -4,7 +4,7 @@ import base64
 import io
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from ..datasets.order import ALONE
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from .counting import spread
-from .lookup import Position, label
+from .lookup import Agreement, Position, label
 from .pictures import fitted, plan_in_words, rendered
 from .relations import mixed, relations
 
@@ -24,39 +24,10 @@ TILE = 128
 _ORIGINAL, _QUALITY = 192, 70
 
 
-class Agreement(NamedTuple):
-    """Of each sample (shard, sample): shares of its labels that are its target, and that are its most frequent one.
-
-    NaN for samples that are not asked for or have no labels yet.
-    """
-
-    target: NDArray[np.float64]
-    likeliest: NDArray[np.float64]
-
-
-def agreement(
-    store: Store, chosen: NDArray[np.bool_], report: Callable[[int], None] = lambda shards: None
-) -> Agreement:
-    """Return how much the labels of the chosen samples agree, with the target and with each other."""
-    found, targets = Agreement(np.full(chosen.shape, np.nan), np.full(chosen.shape, np.nan)), store.targets()
-    for shard in np.flatnonzero(chosen.any(axis=1)).tolist():
-        samples, label = np.flatnonzero(chosen[shard]), store.labels(shard)
-        label = label[label[:, 0] != store.missing][:, samples]
-        if len(label):
-            found.target[shard, samples] = (label == targets[shard, samples]).mean(axis=0)
-            found.likeliest[shard, samples] = spread(label).times / len(label)
-        report(1)
-    return found
-
-
 def choose(chosen: NDArray[np.bool_], shares: Agreement, count: int) -> list[Position]:
-    """Return `count` of the chosen samples (shard, sample): half by the lowest agreement, half evenly spread.
-
-    Of samples of the same agreement, those that are most alike labelled come first: there the teacher is surest.
-    """
+    """Return `count` of the chosen samples (shard, sample): half by the lowest agreement, half evenly spread."""
     positions = np.argwhere(chosen & ~np.isnan(shares.target))
-    at = tuple(positions.T)
-    order = np.lexsort((-shares.likeliest[at], shares.target[at]))
+    order = shares.order(tuple(positions.T))
     least = order[: -(-count // 2)]
     others = np.setdiff1d(np.arange(len(positions)), least)
     spread_out = others[_spread_out(len(others), count - len(least))]

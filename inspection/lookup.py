@@ -4,7 +4,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
+from .counting import spread
 from .relations import RELATIONS, mixed, relations
 
 Position = tuple[int, int]
@@ -83,13 +84,30 @@ class Filter:
         return chosen
 
 
+class Agreement(NamedTuple):
+    """Of each sample (shard, sample): shares of its labels that are its target, and that are its most frequent one.
+
+    NaN for samples that are not asked for or have no labels yet.
+    """
+
+    target: NDArray[np.float64]
+    likeliest: NDArray[np.float64]
+
+    def order(self, at: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
+        """Return the order of the samples `at` some shards and numbers: lowest agreement first.
+
+        Of samples of the same agreement, those that are most alike labelled come first: there the teacher is surest.
+        """
+        return np.lexsort((-self.likeliest[at], self.target[at]))
+
+
 def listed(
-    store: Store, chosen: NDArray[np.bool_], agreement: NDArray[np.float64] | None = None, limit: int | None = None
+    store: Store, chosen: NDArray[np.bool_], agreement: Agreement | None = None, limit: int | None = None
 ) -> dict[str, list[Any]]:
-    """Return columns of the chosen samples, in the store's order; with `agreement` (shard, sample), lowest first."""
+    """Return columns of the chosen samples, in the store's order; with `agreement`, lowest first."""
     shards, samples = np.nonzero(chosen)
     if agreement is not None:
-        order = np.argsort(agreement[shards, samples], kind="stable")
+        order = agreement.order((shards, samples))
         shards, samples = shards[order], samples[order]
     shards, samples = shards[:limit], samples[:limit]
     names, classes = [shard.name for shard in store.manifest.shards], dict(enumerate(store.manifest.class_names))
@@ -100,25 +118,25 @@ def listed(
         "target": targets,
         "target_name": [classes.get(target, "") for target in targets],
     }
-    return columns | ({} if agreement is None else {"agreement": agreement[shards, samples].tolist()})
+    return columns | ({} if agreement is None else {"agreement": agreement.target[shards, samples].tolist()})
 
 
 def agreement(
     store: Store, chosen: NDArray[np.bool_], report: Callable[[int], None] = lambda shards: None
-) -> NDArray[np.float64]:
-    """Return in which share of a sample's cached views the teacher says its target (shard, sample); NaN: not known.
+) -> Agreement:
+    """Return how much the labels of the chosen samples agree, with the target and with each other.
 
     Only shards with a chosen sample are read; each is told to `report`.
     """
-    shares = np.full(chosen.shape, np.nan)
-    targets = store.targets()
+    found, targets = Agreement(np.full(chosen.shape, np.nan), np.full(chosen.shape, np.nan)), store.targets()
     for shard in np.flatnonzero(chosen.any(axis=1)).tolist():
-        label = store.labels(shard)
-        label = label[label[:, 0] != store.missing]
+        samples, label = np.flatnonzero(chosen[shard]), store.labels(shard)
+        label = label[label[:, 0] != store.missing][:, samples]
         if len(label):
-            shares[shard] = (label == targets[shard]).mean(axis=0)
+            found.target[shard, samples] = (label == targets[shard, samples]).mean(axis=0)
+            found.likeliest[shard, samples] = spread(label).times / len(label)
         report(1)
-    return shares
+    return found
 
 
 def _any(names: NDArray[np.object_], patterns: Sequence[str], what: str) -> NDArray[np.bool_]:

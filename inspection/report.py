@@ -19,9 +19,9 @@ from ..datasets.samples import Samples
 from ..runtime import atomic
 from . import svg
 from .answers import Answer, is_it_whole, is_the_teacher_right, which_deserve_a_look
-from .gallery import TILE, Agreement, agreement, choose, columns, picture
+from .gallery import TILE, choose, columns, picture
 from .info import block_sizes, completeness, info, info_text, names_in_braces
-from .lookup import Filter, Position
+from .lookup import Agreement, Filter, Position, agreement
 from .relations import MARKS, RELATIONS
 from .stats import Class, Stats, stats
 

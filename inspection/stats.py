@@ -145,55 +145,19 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 def _named(store: Store, counts: Counts) -> Stats:
     """Return counts as shares, with names."""
-    views_by_mix = dict(zip(KINDS, counts.mixes.sum(axis=2), strict=True))
     total, samples = int(counts.views.sum()), int(counts.of_class[0].sum())
-    keys, targets = store.key_table(), store.targets()
-
-    def group(kind: str, first: int = 0, end: int = BINS) -> Group:
-        of_relation = counts.mixes[KINDS.index(kind), first:end].sum(axis=0)
-        shares = of_relation / of_relation.sum()
-        return Group(
-            kind=kind,
-            low=first / BINS,
-            high=end / BINS,
-            views=int(of_relation.sum()),
-            agreement=float(shares[TARGET]),
-            partner=float(shares[PARTNER]),
-        )
-
-    def never_agreed(share: float, shard: int, sample: int, label: int) -> NeverAgreed:
-        target = int(targets[shard, sample])
-        return NeverAgreed(
-            shard=store.manifest.shards[shard].name,
-            key=str(keys[shard, sample]),
-            target=target,
-            target_name=class_name(store, target),
-            label=label,
-            label_name=class_name(store, label),
-            share=share,
-        )
-
+    views = dict(zip(KINDS, counts.mixes.sum(axis=2), strict=True))
     return Stats(
         samples=samples,
         views=total,
         agreement=int(counts.agree.sum()) / total,
         partner=int(counts.mixes[..., PARTNER].sum()) / total,
         by_view=[float(a / n) if n else None for a, n in zip(counts.agree, counts.views, strict=True)],
-        by_mix=[group(kind) for kind in sorted(KINDS) if views_by_mix[kind].any()],
+        by_mix=[_group(counts, kind) for kind in sorted(KINDS) if views[kind].any()],
         by_lambda=[
-            group(kind, b, b + 1) for kind in ("cutmix", "mixup") for b in np.flatnonzero(views_by_mix[kind]).tolist()
+            _group(counts, kind, b, b + 1) for kind in ("cutmix", "mixup") for b in np.flatnonzero(views[kind]).tolist()
         ],
-        by_class=[
-            Class(
-                number=number,
-                name=class_name(store, number),
-                samples=samples,
-                views=views,
-                agreement=agree / views if views else None,
-                labels=labels,
-            )
-            for number, (samples, views, agree, labels) in enumerate(counts.of_class.T.tolist())
-        ],
+        by_class=_classes(store, counts),
         confusions=[
             Confusion(
                 target=target,
@@ -207,5 +171,43 @@ def _named(store: Store, counts: Counts) -> Stats:
         entropy=counts.entropy / samples,
         entropy_histogram=counts.entropy_histogram.tolist(),
         never=counts.never,
-        never_agreed=[never_agreed(*one) for one in counts.never_agreed],
+        never_agreed=_never_agreed(store, counts),
     )
+
+
+def _group(counts: Counts, kind: str, first: int = 0, end: int = BINS) -> Group:
+    """Return the views of one kind of mix whose lambda is in some bins."""
+    of_relation = counts.mixes[KINDS.index(kind), first:end].sum(axis=0)
+    views = int(of_relation.sum())
+    agreement, partner = (int(of_relation[relation]) / views for relation in (TARGET, PARTNER))
+    return Group(kind=kind, low=first / BINS, high=end / BINS, views=views, agreement=agreement, partner=partner)
+
+
+def _classes(store: Store, counts: Counts) -> list[Class]:
+    return [
+        Class(
+            number=number,
+            name=class_name(store, number),
+            samples=samples,
+            views=views,
+            agreement=agree / views if views else None,
+            labels=labels,
+        )
+        for number, (samples, views, agree, labels) in enumerate(counts.of_class.T.tolist())
+    ]
+
+
+def _never_agreed(store: Store, counts: Counts) -> list[NeverAgreed]:
+    keys, targets = store.key_table(), store.targets()
+    return [
+        NeverAgreed(
+            shard=store.manifest.shards[shard].name,
+            key=str(keys[shard, sample]),
+            target=(target := int(targets[shard, sample])),
+            target_name=class_name(store, target),
+            label=label,
+            label_name=class_name(store, label),
+            share=share,
+        )
+        for share, shard, sample, label in counts.never_agreed
+    ]

@@ -40,7 +40,7 @@ def inspect_keys(
     if agreement_below is not None:
         with bar("keys", int(chosen.any(axis=1).sum()), "shards") as shown:
             shares = agreement(store, chosen, shown.update)
-        chosen &= shares < agreement_below
+        chosen &= shares.target < agreement_below
     found = listed(store, chosen, shares, limit)
     if as_json:
         click.echo(json.dumps([dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]))

@@ -374,7 +374,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         views=np.zeros((1, 4, 4, 3), np.uint8), logits=np.zeros((1, 4), np.float32), at=np.zeros((1, 3), np.int32)
     )
     path = tmp_path_factory.mktemp("large") / "large.zarr"
-    store = Store.create(path, manifest, indexes, samples_of(indexes, 0), probes)
+    store = Store.create(path, manifest, samples_of(indexes, 0), probes)
     store.extend(2)
     for shard, index in enumerate(indexes):
         label = np.where(rng.random((2, columns)) < 0.6, index.targets, rng.integers(0, classes, (2, columns)))
