@@ -1,6 +1,24 @@
 # Two stages: `make cache-teacher`, then `make train-student`. Alone they run on scikit-learn's handwritten digits;
 # with SHARDS set they run on your data (CACHE= trains without a store). Every target sets up what it needs; every one
 # goes on where it was.
+#
+#: SHARDS, VAL_SHARDS    WebDataset tars to train on, and held-out ones  [default: digits]
+#: CACHE                 the store of the teacher's labels; empty: train without
+#: TEACHER               timm's name of the teacher, or its folder
+#: MODEL, MODEL_KWARGS   timm's name of the student, and arguments such as depth=6
+#: RECIPE, SET           augmentation, and changes of its fields such as hflip=0
+#: IMAGE_SIZE, VIEWS     height and width of a view; views of each image
+#: DISTILL               hard, soft or none
+#: OUT, EPOCHS           the student's folder; epochs to train
+#: BATCH_SIZE, LR        images a step; learning rate at 512 of them
+#: TEACHER_BATCH_SIZE    views that the teacher sees at once
+#: DEVICE, WORKERS       cpu, cuda or auto; processes that render views
+#: CACHE_FLAGS           more options of cache-teacher
+#: STUDENT_FLAGS         more options of train-student
+#: COMPARE, SEEDS, TOPK  of `make compare`: its folder, its seeds, logits that are kept
+#: PLAIN_MODEL           of `make compare`: the student without a distillation token
+#: BENCH_SHARDS          shards of real photos for `make bench`
+#: PYTHON                the Python that .venv is made with
 
 PYTHON ?= python3
 DEVICE ?= auto
@@ -44,9 +62,15 @@ SEEDS ?= 0 1 2
 TOPK ?= 10
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
-.PHONY: setup cache-teacher train-student compare digits-shards test lint bench docs clean
+.DEFAULT_GOAL := setup
+.PHONY: setup help cache-teacher train-student compare digits-shards test lint bench docs clean
 
-setup: .venv/.installed
+help:  ## Say what can be made, and with which variables
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 24
+	@printf '\nVariables (make TARGET NAME=VALUE):\n'
+	@sed -n 's/^#: //p' Makefile
+
+setup: .venv/.installed  ## Make .venv and install everything into it (the default)
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
@@ -54,18 +78,18 @@ setup: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-cache-teacher: setup $(NEEDS_TEACHER)
+cache-teacher: setup $(NEEDS_TEACHER)  ## Stage 1: keep what the teacher says of every view
 	$(RUN) cache-teacher --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
 	  --teacher '$(TEACHER)' $(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %) $(VIEWS:%=--views %) \
 	  --batch-size $(TEACHER_BATCH_SIZE) $(WORKERS:%=--workers %) --device $(DEVICE) $(CACHE_FLAGS)
 
-train-student: setup $(NEEDS_CACHE)
+train-student: setup $(NEEDS_CACHE)  ## Stage 2: train a student from shards and store
 	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') \
 	  $(if $(CACHE),--cache '$(CACHE)',$(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %)) \
 	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) $(DISTILL:%=--distill %) $(EPOCHS:%=--epochs %) \
 	  --batch-size $(BATCH_SIZE) --lr $(LR) $(WORKERS:%=--workers %) --device $(DEVICE) $(STUDENT_FLAGS)
 
-compare: setup
+compare: setup  ## Train each method with several seeds, from one store
 	$(MAKE) cache-teacher CACHE='$(COMPARE)/teacher.zarr' CACHE_FLAGS='$(CACHE_FLAGS) --topk $(TOPK)'
 	@set -e; train() { $(MAKE) --no-print-directory train-student NEEDS_CACHE= CACHE='$(COMPARE)/teacher.zarr' \
 	    OUT="$(COMPARE)/$$1-$$3" DISTILL="$$1" MODEL="$$2" STUDENT_FLAGS="$(STUDENT_FLAGS) --seed $$3"; }; \
@@ -74,7 +98,7 @@ compare: setup
 	done
 	$(BIN)/python bench/compare.py '$(COMPARE)'
 
-digits-shards: setup
+digits-shards: setup  ## Pack scikit-learn's digits into shards
 	$(RUN) make-shards digits $(DIGITS)/shards
 
 $(DIGITS)/teacher/config.json: | digits-shards
@@ -82,22 +106,21 @@ $(DIGITS)/teacher/config.json: | digits-shards
 	  --recipe crop --set hflip=0 --set crop_scale=0.6,1 --image-size $(IMAGE_SIZE) --epochs 15 --batch-size 32 \
 	  --lr 3.2e-2 $(WORKERS:%=--workers %) --device $(DEVICE)
 
-test: setup
+test: setup  ## Run all tests
 	$(BIN)/python -m pytest
 
-lint: setup
+lint: setup  ## Run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@mkdir -p .typing && ln -sfn .. .typing/distillcache
 	MYPYPATH=.typing $(BIN)/mypy --no-namespace-packages -p distillcache
 
 # BENCH_SHARDS names shards of real photos; without it, ImageNet's where they are at hand, or scikit-learn's two.
-bench: setup
+bench: setup  ## Measure, beside other programs
 	$(BIN)/python bench/run.py
 
-# The docs as a site with a search: site/index.html.
-docs: setup
+docs: setup  ## Build the docs as a site with a search, site/index.html
 	$(BIN)/python docs/site.py site
 
-clean:
+clean:  ## Remove what was made of the digits
 	rm -rf runs/digits

@@ -1,11 +1,11 @@
 """The command line. What a command needs is imported when it runs, which keeps `--help` fast."""
 
+import os
 from typing import Any, NoReturn, cast
 
 import click
 
 from . import __version__
-from .commands import analyse
 from .commands.cache import cache_teacher
 from .commands.evaluate import compare, evaluate
 from .commands.inspect import inspect
@@ -16,17 +16,22 @@ from .runtime.signals import end_within
 
 _SECONDS_TO_END = 3.0
 
+SECTIONS = {
+    "Shards and teacher, where you have none": (make_shards, train_teacher),
+    "The two stages": (cache_teacher, train_student),
+    "Afterwards": (evaluate, compare, inspect),
+}
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(
+    cls=Commands, sections=SECTIONS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__)
 def main() -> None:
     """Run the teacher once; train any number of students from what it said."""
-
-
-for command in (make_shards, train_teacher, cache_teacher, train_student, evaluate, compare, inspect):
-    main.add_command(command)
-for command in analyse.COMMANDS:
-    inspect.add_command(command)
+    # Threads that wait for one another must not spin: where other work keeps the cores busy, that took four times as
+    # long. libgomp reads this when torch is loaded, which no command has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def run() -> NoReturn:

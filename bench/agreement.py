@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import numpy as np
 import timm
 import torch
 import webdataset
@@ -21,7 +20,7 @@ from PIL import Image
 
 from distillcache.cache.store import Store
 from distillcache.datasets.shards.files import expand
-from distillcache.inspection.lookup import partners_of
+from distillcache.inspection.relations import NEITHER, TARGET, mixed, relations
 from distillcache.runtime.devices import find_device
 
 RECIPES = {"none": [], "crop": [], "deit": [], "deit without mixing": ["--set", "mix_prob=0"]}
@@ -48,12 +47,11 @@ def agreement(store: Store) -> tuple[float, float, int]:
     """Return the percentage of labels that are the own class, and the own or the partner's, and their number."""
     own = either = total = 0
     for shard, count in enumerate(store.counts.tolist()):
-        label = store.read(range(store.views), shard).label[:, :count].astype(np.int64)
-        target = store.targets()[shard, :count]
-        partner = partners_of(store.order(), shard, range(store.views))
-        others = np.where(partner < 0, target, target[partner])
-        own += int((label == target).sum())
-        either += int(((label == target) | (label == others)).sum())
+        label = store.read(range(store.views), shard).label[:, :count]
+        partner = mixed(store, shard, range(store.views)).partner
+        relation = relations(label, store.targets()[shard, :count], partner)
+        own += int((relation == TARGET).sum())
+        either += int((relation != NEITHER).sum())
         total += label.size
     return 100 * own / total, 100 * either / total, total
 

@@ -47,7 +47,7 @@ def main(stores: int, students: int, seed: int) -> None:
 
 
 def kill_stores(folder: Path, kills: int, rng: random.Random) -> list[str]:
-    """Fill stores to 12 views and extend them to 24, by one process or two, killing whichever runs."""
+    """Fill stores to 12 views and extend them to 24, by one process or two that ask for either, killing some."""
     first, more = (caching(folder, folder / "reference.zarr", views) for views in ("12", "24"))
     started = time.monotonic()
     run(*first)
@@ -59,8 +59,8 @@ def kill_stores(folder: Path, kills: int, rng: random.Random) -> list[str]:
         for views, how in (("12", HOW[number % 2]), ("24", HOW[(number + 1) % 2])):
             finished = False
             while not finished:
-                # With two processes, the one that is not killed may end first: it is started again with the other.
-                both = [start(*caching(folder, store, views), *how) for _ in range(1 + number % 3 // 2)]
+                asked = (views, "24")[: 1 + number % 3 // 2]
+                both = [start(*caching(folder, store, most), *how) for most in asked]
                 if killed < kills:
                     time.sleep(rng.uniform(0.3, 1.2 * whole))
                     killed += sum(kill(process) for process in rng.sample(both, rng.randint(1, len(both))))

@@ -72,9 +72,8 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
         model = timm.create_model("test_efficientnet", num_classes=10)
         save_teacher(model, teacher_folder, name="test_efficientnet", size=32, class_names=())
     teacher = load_teacher(str(teacher_folder), device=cpu, amp=False)
-    options = dict.fromkeys(("recipe", "seed", "topk", "amp")) | {"overrides": (), "views": views, "image_size": 32}
     path = folder / f"{stage}-{what}-{size}.zarr"
-    store = create.create(path, create.Request.resolve(options, None, "cpu"), index_shards(urls), teacher)
+    store = create.create(path, create.Request.resolve(views=views, image_size=32), index_shards(urls), teacher)
     with Claims(path) as claims:
         fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=32, workers=0)
     if stage == "train":

@@ -49,8 +49,7 @@ def random_teacher(name: str, folder: Path) -> Teacher:
 
 
 def new_store(path: Path, urls: list[str], teacher: Teacher, *, views: int, filled: bool = True) -> Store:
-    options = dict.fromkeys(("recipe", "image_size", "seed", "topk")) | {"overrides": (), "views": views, "amp": True}
-    store = create.create(path, create.Request.resolve(options, None, "cpu"), index_shards(urls), teacher)
+    store = create.create(path, create.Request.resolve(views=views, amp=True), index_shards(urls), teacher)
     if filled:
         with Claims(path) as claims:
             fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=64, workers=0)

@@ -1,6 +1,7 @@
 """The store: bytes a view, and ImageNet with 300 views, simulated: opening it, looking into it, one cycle of it."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -78,36 +79,25 @@ def simulated(path: Path, *, shards: int, topk: int = 0) -> Store:
         logits=np.zeros((8, CLASSES), np.float32),
         at=np.zeros((8, 3), np.int32),
     )
-    store = Store.create(path, manifest, indexes, samples_of(indexes, 0), probes)
+    store = Store.create(path, manifest, samples_of(indexes, 0), probes)
     store.extend(VIEWS)
     order, truth = store.order(), store.targets()
-    for block in range(0, VIEWS, manifest.block):
+    os.fsync = lambda file: None  # a simulated store need not outlive a power cut
+    for block, views in enumerate(store.blocks):
         for shard in range(shards):
-            views = range(block, min(block + manifest.block, VIEWS))
             if shard < 8:  # drawing labels takes longer than storing them: later shards have the eighth's
                 labels = unit_labels(rng, order, truth[shard], shard, views)
-            store.write(Unit(shard=shard, block=block // manifest.block, views=views), labels)
+            store.write(Unit(shard=shard, block=block, views=views), labels)
     return store
 
 
 def unit_labels(rng: np.random.Generator, order, target, shard: int, views: range) -> Labels:  # type: ignore[no-untyped-def]
-    partner = np.concatenate(
-        [
-            np.repeat(partners(order.pairs(shard, cycle))[None], order.repeats, axis=0)
-            for cycle in range(views.start // order.repeats, views.stop // order.repeats)
-        ]
-    )
+    partner = order.partners(shard, views)
     chance = rng.random((len(views), SAMPLES))
     anything = rng.integers(0, CLASSES, chance.shape)
     label = np.where(chance < 0.55, target[None], np.where(chance < 0.85, target[partner], anything))
     check = rng.integers(0, 2**16, chance.shape)
     return Labels(label=label.astype(np.uint32), check=check.astype(np.uint16))
-
-
-def partners(pairs: np.ndarray) -> np.ndarray:
-    found = np.empty(SAMPLES, np.int64)
-    found[pairs[:, 0]], found[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
-    return found
 
 
 def topk(folder: Path) -> Iterator[Figure | Skipped]:

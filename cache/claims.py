@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..runtime.locks import LockFile
-from .chunks import sweep
+from .storage import LocalStorage
 
 _PRESENCE = 0
 _STRUCTURE = 1
@@ -23,7 +23,7 @@ class Claims:
     """
 
     def __init__(self, store: Path) -> None:
-        self._store = store
+        self._store = store.resolve()  # by whatever links processes find a store, they meet at one file
 
     def __enter__(self) -> "Claims":
         self._store.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ class Claims:
         with self._file as file:
             file.unlock(_PRESENCE)  # of two that leave at once neither could have it alone
             if file.lock(_PRESENCE) and file.is_current():
-                sweep(self._store)
+                LocalStorage(self._store).sweep()
                 file.remove()
 
     def take(self, unit: int) -> bool:

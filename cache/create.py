@@ -1,10 +1,12 @@
 """Beginning a store: what a user asks for, what the store then says of itself, and its first, empty form."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
@@ -27,31 +29,39 @@ class Request:
     amp: bool
 
     @classmethod
-    def resolve(cls, options: Mapping[str, Any], store: Store | None, device: str) -> "Request":
-        """Return a command line's options with what is unset taken from the store, or else from DeiT.
+    def resolve(
+        cls,
+        store: Store | None = None,
+        *,
+        recipe: str | None = None,
+        overrides: Sequence[str] = (),
+        image_size: int | None = None,
+        seed: int | None = None,
+        topk: int | None = None,
+        views: int | None = None,
+        amp: bool | None = None,
+        on_gpu: bool = False,
+    ) -> "Request":
+        """Return what is asked for, with what is not said taken from `store`, where there is one, or else from DeiT.
 
         Raises ValueError for a recipe that does not exist, or views that are not whole cycles.
         """
-        have = store.manifest if store else None
-
-        def given(name: str, stored: Any, default: Any) -> Any:
-            return options[name] if options[name] is not None else stored if have else default
-
-        if have and options["recipe"] is None and not options["overrides"]:
-            recipe = replace(have.recipe, size=given("image_size", have.recipe.size, 224))
+        if store:
+            have, amp_then = store.manifest, store.manifest.teacher.dtype == "bfloat16"
+            base = cls(recipe=have.recipe, seed=have.seed, topk=have.topk, views=store.views, amp=amp_then)
         else:
-            size = given("image_size", have and have.recipe.size, 224)
-            recipe = named(options["recipe"] or "deit", size=size, overrides=options["overrides"])
-        views = given("views", store and store.views, 300)
-        if views % recipe.repeats:
-            raise ValueError(f"views: expected a multiple of the recipe's {recipe.repeats} repeats, found {views}")
-        return cls(
-            recipe=recipe,
-            seed=given("seed", have and have.seed, 0),
-            topk=given("topk", have and have.topk, 0),
-            views=views,
-            amp=given("amp", have and have.teacher.dtype == "bfloat16", device == "cuda"),
-        )
+            base = cls(recipe=named("deit"), seed=0, topk=0, views=300, amp=on_gpu)
+        size = base.recipe.size if image_size is None else image_size
+        if recipe is None and not overrides:
+            whole = replace(base.recipe, size=size)
+        else:
+            whole = named(recipe or "deit", size=size, overrides=overrides)
+        given: dict[str, Any] = {"seed": seed, "topk": topk, "views": views, "amp": amp}
+        request = replace(base, recipe=whole, **{name: value for name, value in given.items() if value is not None})
+        if request.views % whole.repeats:
+            expected = f"expected a multiple of the recipe's {whole.repeats} repeats"
+            raise ValueError(f"views: {expected}, found {request.views}")
+        return request
 
 
 def describe(
@@ -102,7 +112,7 @@ def note_teacher_top1(store: Store, claims: Claims, measure: Callable[[], float]
     if store.manifest.teacher_top1 is None:
         percent = measure()
         with claims.structure():
-            store.record_teacher_top1(percent)
+            store.record(teacher_top1=percent)
 
 
 def create(
@@ -112,19 +122,19 @@ def create(
 
     Raises ValueError for a sample of a class that the teacher does not know.
     """
-    for index in indexes:
-        for key, target in zip(index.keys, index.targets, strict=True):
-            if target >= teacher.classes:
-                expected = f"expected a class below the teacher's {teacher.classes}"
-                raise ValueError(
-                    f"{index.shard.name}, key {key}: {expected}, found {target}; is it another data set's?"
-                )
+    samples = samples_of(indexes, request.seed)
+    if (beyond := np.argwhere(samples.target >= teacher.classes)).size:
+        shard, sample = beyond[0]
+        expected = f"expected a class below the teacher's {teacher.classes}"
+        raise ValueError(
+            f"{indexes[shard].shard.name}, key {indexes[shard].keys[sample]}: {expected}, "
+            f"found {samples.target[shard, sample]}; is it another data set's?"
+        )
     skipped = [sample for index in indexes for sample in index.skipped]
     manifest = describe(request, teacher, [index.shard for index in indexes], class_names, skipped)
-    samples = samples_of(indexes, manifest.seed)
     try:
         probes = probe(manifest, samples, teacher)
     except SampleError as error:
         key = indexes[error.shard].keys[error.sample]
         raise ValueError(f"shard {error.name}, key {key}: {error.reason}") from error
-    return Store.create(path, manifest, indexes, samples, probes)
+    return Store.create(path, manifest, samples, probes)

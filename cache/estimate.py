@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..datasets.augment import pixels
 from ..datasets.shards.files import size_of
-from ..datasets.shards.index import ShardIndex
+from ..datasets.shards.index import ShardIndex, index_shard, index_shards, without_bad_images
 from .claims import Claims
 from .create import Request, create, describe
 from .fill import fill
 from .store import Store
 from .teacher import Teacher
+
+_INDEXED = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +27,10 @@ class Estimate:
     """What stage 1 will take, and what that was measured on."""
 
     shards: int
+    indexed_shards: int
+    """How many of them were looked into."""
     samples: int
-    """Of the first shard, times the bytes of all over its own."""
+    """Where not all were looked into, in proportion to their bytes."""
     views: int
     seconds: float
     """For one process on a device like this."""
@@ -35,6 +41,12 @@ class Estimate:
     """Of labels, checks and logits; the rest is samples and a few whole views."""
     measured_views: int
     measured_seconds: float
+
+
+def index_some(urls: Sequence[str]) -> list[ShardIndex]:
+    """Return the indexes of up to 16 shards evenly spread over `urls`, the first with its SHA-256."""
+    chosen = np.unique(np.linspace(0, len(urls) - 1, _INDEXED).astype(int))
+    return [index_shard(urls[chosen[0]]), *index_shards([urls[i] for i in chosen[1:]], digest=False)]
 
 
 class _Timed:
@@ -59,7 +71,7 @@ class _Timed:
 
 
 def estimate(
-    index: ShardIndex,
+    indexes: Sequence[ShardIndex],
     urls: Sequence[str],
     request: Request,
     teacher: Teacher,
@@ -68,12 +80,14 @@ def estimate(
     workers: int,
     seconds: float,
 ) -> Estimate:
-    """Run stage 1 on samples of one shard for about `seconds` in a temporary place, and scale it to all of `urls`.
+    """Run stage 1 on samples of the first of `indexes` for about `seconds` in a temporary place; scale it to `urls`.
 
     Raises ValueError as stage 1 would.
     """
-    nbytes = sum(size_of(url) for url in urls)
-    samples = round(len(index.keys) * nbytes / index.shard.nbytes)
+    samples = sum(len(index.keys) for index in indexes)
+    if len(indexes) < len(urls):
+        samples = round(samples * sum(map(size_of, urls)) / sum(index.shard.nbytes for index in indexes))
+    index = without_bad_images(indexes[0], pixels.decode, skip=True)
     with tempfile.TemporaryDirectory(prefix="distillcache-") as folder:
         timed, _ = _run(Path(folder) / "few.zarr", index, 4 * batch_size, request, teacher, batch_size, workers)
         wanted = int(seconds * timed.views / (timed.ended - timed.began))
@@ -87,6 +101,7 @@ def estimate(
     total = samples * request.views
     return Estimate(
         shards=len(urls),
+        indexed_shards=len(indexes),
         samples=samples,
         views=request.views,
         seconds=total / rate,

@@ -21,7 +21,7 @@ from .store import Store
 from .teacher import Teacher
 
 _PAUSE = 1.0
-"""Seconds between two looks at what other processes are still at work on."""
+"""Seconds between two looks at what other processes are still at work on; more where looking takes long."""
 _Batch = tuple[Rows, torch.Tensor, torch.Tensor]
 
 
@@ -59,6 +59,7 @@ def fill(
     pin_memory = torch.cuda.is_available()
     with StopSignals(held=True) as signals, Loader(renderer, workers=workers, pin_memory=pin_memory) as loader:
         while missing := remaining(store):
+            began = time.monotonic()
             total = store.views * int(store.counts.sum())
             start_at(total - missing, total)
             committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, report)
@@ -67,7 +68,7 @@ def fill(
                 raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
             if not committed:
                 with signals.raising():
-                    time.sleep(_PAUSE)
+                    time.sleep(max(_PAUSE, 9 * (time.monotonic() - began)))
             store.reopen()
 
 
@@ -121,7 +122,7 @@ def _claimed(store: Store, samples: Samples, claims: Claims) -> Iterator[Unit]:
             claims.release(_number(store, unit))
             continue
         if unit.shard not in verified:
-            if difference := store.manifest.shards[unit.shard].difference(samples.urls[unit.shard]):
+            if difference := samples.difference(unit.shard, store.manifest.shards[unit.shard]):
                 raise ValueError(difference)
             verified.add(unit.shard)
         yield replace(unit, views=missing)

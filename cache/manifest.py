@@ -10,7 +10,7 @@ from typing import Any
 
 from ..datasets.augment.recipes import Recipe
 from ..datasets.shards.files import base_name, size_of
-from ..datasets.shards.index import Shard, Skipped
+from ..datasets.shards.index import RESTORE, Shard, Skipped
 from ..runtime.typed import require_types
 
 FORMAT = 1
@@ -56,7 +56,7 @@ class Manifest:
     extended: tuple[int, ...] = ()
     """How many views there were each time more were asked for."""
     skipped: tuple[Skipped, ...] = ()
-    """Samples of the shards that are not in the store, as their images can't be used."""
+    """Samples of the shards that are not in the store: excluded by a user, or of images that can't be used."""
 
     @property
     def block(self) -> int:
@@ -92,8 +92,8 @@ class Manifest:
                 require_types(record)
             return manifest
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            told = f"expected the attributes of a format {found} store, found them damaged: {error}"
-            raise ValueError(f"{told}; restore zarr.json, or cache again elsewhere") from error
+            told = f"expected the attributes of a format {found} store in zarr.json, found them damaged: {error}"
+            raise ValueError(f"{told}; {RESTORE}") from error
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,5 @@
 """Merging stores that hold different shards, or different blocks of views, of one plan."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.samples import Samples
-from ..datasets.shards.index import ShardIndex
+from ..datasets.samples import Samples, one_file_a_shard
 from .records import Labels, Probes, Unit
+from .storage import LocalStorage
 from .store import Store
 
 _PROBES = 8
@@ -46,19 +45,14 @@ def merge(out: Path, stores: Sequence[Store], report: Callable[[int], None] = la
         extended=tuple(sorted(partial)),
         skipped=tuple(skipped[place] for place in sorted(skipped)),
     )
-    unfinished = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        Store.create(unfinished, manifest, *_samples(chosen), _probes(stores, names)).extend(views)
-        merged = Store(unfinished)
-        for block in range(-(-views // manifest.block)):
+    with LocalStorage(out).unfinished() as folder:
+        merged = Store.create(folder, manifest, _samples(chosen), _probes(stores, names))
+        merged.extend(views)
+        for block in range(len(merged.blocks)):
             for number, name in enumerate(names):
                 if unit := _unit(merged, homes[name], block, number):
                     merged.write(*unit)
                     report(1)
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return Store(out)
 
 
@@ -82,23 +76,18 @@ def _require_one_shard(name: str, homes: Sequence[tuple[Store, int]]) -> None:
             )
 
 
-def _samples(chosen: Sequence[tuple[Store, int]]) -> tuple[list[ShardIndex], Samples]:
+def _samples(chosen: Sequence[tuple[Store, int]]) -> Samples:
     """Return the samples of the merged store as a new one's are given."""
-    tables = {id(store): store.samples() for store, _ in chosen}
+    tables = {id(store): replace(store.samples(), keys=store.key_table()) for store, _ in chosen}
     counts = np.array([int(store.counts[number]) for store, number in chosen])
+    columns = int(counts.max())
     arrays: dict[str, Any] = {}
-    for name in ("seed", "target", "offset", "nbytes"):
+    for name in ("seed", "target", "offset", "nbytes", "keys"):
         rows = [getattr(tables[id(store)], name)[number] for store, number in chosen]
-        arrays[name] = np.zeros((len(rows), int(counts.max())), rows[0].dtype)
+        arrays[name] = np.zeros((len(rows), columns), rows[0].dtype)
         for row, values, count in zip(arrays[name], rows, counts, strict=True):
             row[:count] = values[:count]
-    indexes = [
-        ShardIndex(
-            shard=store.manifest.shards[number], url="", keys=store.keys(number), targets=[], offsets=[], nbytes=[]
-        )
-        for store, number in chosen
-    ]
-    return indexes, Samples(urls=[], count=counts, **arrays)
+    return Samples(files=[], count=counts, file=one_file_a_shard(len(chosen), columns), **arrays)
 
 
 def _probes(stores: Sequence[Store], names: Sequence[str]) -> Probes:
@@ -119,7 +108,7 @@ def _probes(stores: Sequence[Store], names: Sequence[str]) -> Probes:
 
 def _unit(merged: Store, homes: Sequence[tuple[Store, int]], block: int, number: int) -> tuple[Unit, Labels] | None:
     """Return the most complete form of a unit that a store has; ValueError if two stores differ in it."""
-    first = block * merged.manifest.block
+    first = merged.blocks[block].start
     held = []
     for store, shard in homes:
         if first < store.views and (done := store.missing_views(block, shard).start) > first:

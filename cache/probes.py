@@ -14,7 +14,7 @@ _PROBES = 8
 
 def probe(manifest: Manifest, samples: Samples, teacher: Teacher) -> Probes:
     """Render view 0 of a few samples, unmixed, spread over the shards, and ask the teacher."""
-    shards = np.linspace(0, len(samples.urls) - 1, min(_PROBES, int(samples.count.sum()))).astype(int)
+    shards = np.linspace(0, len(samples.count) - 1, min(_PROBES, int(samples.count.sum()))).astype(int)
     places = [(int(s), i % int(samples.count[s])) for i, s in enumerate(shards)]
     shard, sample = np.array(places, np.int32).T
     rows = Rows(shard=shard, sample=sample, partner=np.full_like(shard, ALONE), view=np.zeros_like(shard))

@@ -2,9 +2,6 @@
 
 import contextlib
 import functools
-import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,13 +14,13 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from ..datasets.order import Order
-from ..datasets.samples import SampleError, Samples
-from ..datasets.shards.index import ShardIndex
-from ..runtime.atomic import sync
-from .chunks import Chunks, publish
+from ..datasets.samples import SampleError, Samples, one_file_a_shard
+from ..datasets.shards.index import RESTORE
+from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
+from .storage import LocalStorage
 
 _COMPRESSION = ZstdCodec(level=3, checksum=True)
 _SHARDS_IN_A_CHUNK = 64  # of the per-sample arrays: about half a megabyte of seeds for ImageNet's shards
@@ -34,7 +31,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open a store; ValueError if there is none, or none that this version reads."""
-        self.path = path
+        self.path, self._storage = path, LocalStorage(path)
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._open()
 
@@ -46,14 +43,17 @@ class Store:
         self._open()
 
     def _open(self) -> None:
-        if (path := self.path).is_file():
+        path, storage = self.path, self._storage
+        if path.is_file():
             raise ValueError(f"{path}: expected a store, which is a folder, found a file")
         try:
-            self._group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", zarr_format=3)
+            self._group = zarr.open_group(path, mode="r+" if storage.writable else "r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError) as error:
-            found = "a folder that is none; name another --cache" if path.exists() else "none; run cache-teacher first"
-            if (path / "zarr.json").exists():
-                found = "a damaged one (zarr.json); restore it, or cache again elsewhere"
+            found = "none; run cache-teacher first"
+            if storage.exists("zarr.json"):
+                found = f"a damaged one (zarr.json); {RESTORE}"
+            elif storage.exists():
+                found = "a folder that is none; name another --cache"
             raise ValueError(f"{path}: expected a store, found {found}") from error
         try:
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
@@ -61,17 +61,11 @@ class Store:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
-    def create(
-        cls, path: Path, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
-    ) -> "Store":
+    def create(cls, path: Path, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
         """Write an empty store beside `path` and move it there."""
-        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            group = zarr.create_group(unfinished, zarr_format=3, attributes=manifest.to_dict())
-            _create_arrays(group, manifest, indexes, samples, probes)
-            publish(unfinished, path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with LocalStorage(path).unfinished() as folder:
+            group = zarr.create_group(folder, zarr_format=3, attributes=manifest.to_dict())
+            _create_arrays(group, manifest, samples, probes)
         return cls(path)
 
     @property
@@ -92,7 +86,13 @@ class Store:
     @functools.cached_property
     def chunks(self) -> Chunks:
         """The files of the arrays."""
-        return Chunks(self.path, self.manifest.block, arrays_by_view(self.manifest))
+        return Chunks(self._storage, arrays_by_view(self.manifest))
+
+    @property
+    def blocks(self) -> list[range]:
+        """The views of each block; the last may have fewer."""
+        views, block = self.views, self.manifest.block
+        return [range(first, min(first + block, views)) for first in range(0, views, block)]
 
     @property
     def by_view(self) -> list[str]:
@@ -103,23 +103,19 @@ class Store:
         """Make room for `views` views; nothing that is there changes. Only for the holder of the store's claim."""
         if (before := Store(self.path).views) < views:
             if before:
-                self._record(extended=(*Store(self.path).manifest.extended, before))
+                self.record(extended=(*Store(self.path).manifest.extended, before))
             for name in self.by_view:
                 array = self._array(name)
                 array.resize((views, *array.shape[1:]))
-                sync(self.path / name / "zarr.json")
+                self._storage.sync(f"{name}/zarr.json")
         self.reopen()
 
-    def record_teacher_top1(self, percent: float) -> None:
-        """Keep the teacher's measured top-1 on held-out shards. Only for the holder of the store's claim."""
-        self._record(teacher_top1=percent)
-
-    def _record(self, **changes: Any) -> None:
-        """Change root attributes, starting from what is on disk now: another process may have changed others."""
+    def record(self, **changes: Any) -> None:
+        """Change fields of the manifest as it is on disk now. Only for the holder of the store's claim."""
         current = Store(self.path)
         self.manifest = replace(current.manifest, **changes)
         current._group.attrs.update(self.manifest.to_dict())
-        sync(self.path / "zarr.json")
+        self._storage.sync("zarr.json")
 
     def order(self, window: int = 0) -> Order:
         """Return the order of pairs and epochs that this store fixes."""
@@ -130,29 +126,33 @@ class Store:
     def samples(self, urls: Sequence[str] | None = None) -> Samples:
         """Return the stored samples, to be read from `urls`; ValueError if those are not the store's shards."""
         arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}
-        return Samples(urls=[] if urls is None else self.manifest.locate(urls), count=self.counts, **arrays)
+        file = one_file_a_shard(*arrays["seed"].shape)
+        return Samples(files=[] if urls is None else self.manifest.locate(urls), count=self.counts, file=file, **arrays)
 
     def units(self) -> Iterable[Unit]:
         """Yield what is still to do, block by block, so that the first epochs are complete first."""
-        for block in range(-(-self.views // self.manifest.block)):
+        cached = self.chunks.units("label")
+        for block, views in enumerate(self.blocks):
             for shard in range(len(self.manifest.shards)):
-                if missing := self.missing_views(block, shard):
+                missing = self._added_later(block, shard, views) if (block, shard) in cached else views
+                if missing:
                     yield Unit(shard=shard, block=block, views=missing)
 
     def missing_views(self, block: int, shard: int) -> range:
         """Return the views of a block of a shard that have no labels yet."""
-        first, last = block * self.manifest.block, min((block + 1) * self.manifest.block, self.views)
-        if "label" in self.chunks.missing(block, shard):
-            return range(first, last)
-        if all(views // self.manifest.block != block for views in self.manifest.extended):
-            return range(last, last)  # present means done, but in a block in which the store once ended
-        label = self._read("label", (slice(first, last), shard, 0))
-        done = int(np.count_nonzero(label != self.missing))
-        return range(first + done, last)
+        views = self.blocks[block]
+        return self._added_later(block, shard, views) if self.chunks.cached("label", block, shard) else views
+
+    def _added_later(self, block: int, shard: int, views: range) -> range:
+        """Return which `views` of a unit that has a label chunk were not asked for yet when that was written."""
+        if all(end // self.manifest.block != block for end in self.manifest.extended):
+            return views[len(views) :]  # present means done, but in a block in which the store once ended
+        label = self._read("label", (slice(views.start, views.stop), shard, 0))
+        return views[int(np.count_nonzero(label != self.missing)) :]
 
     def write(self, unit: Unit, labels: Labels) -> None:
         """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
-        if not (self.path / "zarr.json").exists():
+        if not self._storage.exists("zarr.json"):
             raise ValueError(f"{self.path}: expected the store that is being filled, found it removed; run again")
         first = unit.block * self.manifest.block
         for name in self.by_view:
@@ -174,7 +174,7 @@ class Store:
         names = self.by_view if topk else ("check", "label")
         with zarr.config.set({"async.concurrency": 32}):  # a chunk of each shard: a quarter faster for ImageNet's
             labels = Labels(**{name: self._read(name, views) for name in names})
-        self.chunks.require_whole(names, range(views.start, views.stop), range(len(self.counts)))
+        self.chunks.require_whole(names, [views.start // self.manifest.block], range(len(self.counts)))
         real = np.arange(labels.label.shape[2]) < self.counts[:, None]
         if (absent := (labels.label == self.missing) & real).any():
             view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
@@ -185,7 +185,8 @@ class Store:
     def read(self, views: range, shard: int | None = None) -> Labels:
         """Return what is cached of `views`, of one shard (view, sample, ...) or of all (view, shard, sample, ...)."""
         index = (slice(views.start, views.stop), slice(None) if shard is None else shard)
-        self.chunks.require_whole(self.by_view, views, range(len(self.counts)) if shard is None else [shard])
+        touched = range(views.start // self.manifest.block, -(-views.stop // self.manifest.block))
+        self.chunks.require_whole(self.by_view, touched, range(len(self.counts)) if shard is None else [shard])
         return Labels(**{name: self._read(name, index) for name in self.by_view})
 
     def labels(self, shard: int) -> NDArray[np.unsignedinteger[Any]]:
@@ -243,22 +244,20 @@ class Store:
             if name in self.by_view or array.nchunks_initialized == array.nchunks:
                 return np.asarray(array[index])
         except KeyError as error:
-            raise ValueError(f"{self.path}: array {name} is missing; restore it, or cache again elsewhere") from error
+            raise ValueError(f"{self.path}: array {name} is missing; {RESTORE}") from error
         except (RuntimeError, ValueError):
             pass  # what zarr says names no chunk
         for chunk in np.ndindex(*array.cdata_shape):
             try:
-                if name not in self.by_view and not self.chunks.file(name, *chunk).exists():
+                if name not in self.by_view and not self.chunks.exists(name, *chunk):
                     raise self.chunks.damage(name, chunk, "is lost")
                 array.get_block_selection(chunk)
             except RuntimeError as error:
                 raise self.chunks.damage(name, chunk, "can't be decompressed") from error
-        raise ValueError(f"{self.path}: array {name} is damaged; restore it, or cache again elsewhere")
+        raise ValueError(f"{self.path}: array {name} is damaged; {RESTORE}")
 
 
-def _create_arrays(
-    group: zarr.Group, manifest: Manifest, indexes: Sequence[ShardIndex], samples: Samples, probes: Probes
-) -> None:
+def _create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probes: Probes) -> None:
     shards, columns = samples.seed.shape
     for array in arrays_by_view(manifest):
         lengths = [length for _, length in array.more]
@@ -271,11 +270,8 @@ def _create_arrays(
             compressors=_COMPRESSION,
             dimension_names=("view", "shard", "sample", *(name for name, _ in array.more)),
         )
-    keys = np.full((shards, columns), "", dtype=object)
-    for row, index in zip(keys, indexes, strict=True):
-        row[: len(index.keys)] = index.keys
-    by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")} | {"key": keys}
-    for name, values in by_sample.items():
+    by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")}
+    for name, values in {**by_sample, "key": samples.keys}.items():
         _put(group, name, values, ("shard", "sample"), chunks=(min(shards, _SHARDS_IN_A_CHUNK), columns))
     _put(group, "samples", samples.count.astype(np.uint32), ("shard",))
     _put(group, "probe_views", probes.views, ("probe", "height", "width", "rgb"))
@@ -292,7 +288,7 @@ def _put(
             name,
             shape=values.shape,
             chunks=chunks or values.shape,
-            dtype=str if values.dtype == object else values.dtype,
+            dtype=str if name == "key" else values.dtype,
             compressors=_COMPRESSION,
             dimension_names=dims,
             config={"write_empty_chunks": True},  # else a chunk of zeros would look like a lost one

@@ -1,6 +1,5 @@
 """Verification: is a store complete, and do its views and labels come out the same again?"""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,6 @@ from ..datasets.augment.pixels import exact_here
 from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.samples import Samples
-from ..datasets.shards.index import Shard
 from ..datasets.views import Renderer, Views
 from .store import Store
 from .teacher import Teacher
@@ -105,9 +103,9 @@ def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
     Raises ValueError if those are none.
     """
     chosen, order, rng = [], store.order(), np.random.default_rng(0)
-    for block in range(-(-store.views // store.manifest.block)):
+    for block, views_of_block in enumerate(store.blocks):
         for shard in range(len(store.manifest.shards)):
-            cached = range(block * store.manifest.block, store.missing_views(block, shard).start)
+            cached = range(views_of_block.start, store.missing_views(block, shard).start)
             asked = range(max(cached.start, views.start), min(cached.stop, views.stop))
             if not asked:
                 continue
@@ -146,7 +144,7 @@ def verify(
         )
     found = Verification(missing=_missing(store), drift=drift(store, samples))
     if digests:
-        differences = map(Shard.difference, store.manifest.shards, samples.urls)
+        differences = (samples.difference(*numbered) for numbered in enumerate(store.manifest.shards))
         found.changed = [text for text in differences if text]
     for shard in range(len(store.manifest.shards)):
         store.keys(shard)  # raises where they are damaged
@@ -189,11 +187,8 @@ def _compare(store: Store, rows: Rows, views: Views, teacher: Teacher | None, fo
 
 
 def _missing(store: Store) -> dict[str, int]:
-    absent: Counter[str] = Counter(dict.fromkeys(store.by_view, 0))
-    for block in range(-(-store.views // store.manifest.block)):
-        for shard in range(len(store.manifest.shards)):
-            absent.update(store.chunks.missing(block, shard))
-    return dict(absent)
+    units = {(block, shard) for block in range(len(store.blocks)) for shard in range(len(store.counts))}
+    return {name: len(units - store.chunks.units(name)) for name in store.by_view}
 
 
 def _name(store: Store, rows: Rows, wrong: Any, names: list[str]) -> None:

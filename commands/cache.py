@@ -13,6 +13,7 @@ from .options import (
     cache_option,
     device_and_workers,
     device_option,
+    exclude_option,
     recipe_options,
     say,
     shards_option,
@@ -23,9 +24,12 @@ from .options import (
 from .progress import bar
 
 if TYPE_CHECKING:
+    import torch
+
     from ..cache.claims import Claims
     from ..datasets.samples import Samples
     from ..datasets.shards.index import ShardIndex
+    from ..models.teachers import Teacher
 
 
 @click.command("cache-teacher")
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
     default=True,
     help="See the store whole, or end with exit code 3 where all that is missing is other processes'.  [default: wait]",
 )
-@with_options(val_shards_option, workers_option, device_option)
+@with_options(exclude_option, val_shards_option, workers_option, device_option)
 def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
@@ -75,40 +79,40 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
     from ..cache.store import Store
     from ..datasets.augment import pixels
     from ..datasets.loader import start_early
+    from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.files import class_names, expand
     from ..inspection.info import info_text
     from ..models.teachers import load_teacher
 
     if not pixels.exact_here():
         say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
+    excluded = Excluded.read(options["exclude"]) if options["exclude"] else None
     store = Store(cache) if cache.exists() else None
+    if store and excluded:
+        excluded.require_same(store.manifest.skipped)
     device, workers = device_and_workers(options["device"], options["workers"])
     start_early(workers)
-    request = create.Request.resolve(options, store, device.type)
+    asked = {name: options[name] for name in ("recipe", "overrides", "image_size", "seed", "topk", "views", "amp")}
+    request = create.Request.resolve(store, **asked, on_gpu=device.type == "cuda")
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
     size = options["teacher_size"] or (store.manifest.teacher.input_size if store else None)
     model = load_teacher(teacher, device=device, amp=request.amp, size=size)
     measured = store is not None and store.manifest.teacher_top1 is not None
     held_out = None if measured else reading.held_out(options["val_shards"])
-    names = class_names(urls)
-    if store is None and names and len(names) != model.classes:
+    names = class_names(urls) if store is None else []
+    if names and len(names) != model.classes:
         say(f"the teacher tells {model.classes} classes apart, the shards have {len(names)}", err=True)
 
     def index() -> "list[ShardIndex]":
-        return reading.screened_index(urls, skip=options["on_bad_image"] == "skip")
-
-    def top1(images: "Samples") -> float:
-        from ..train.evaluate import CentreCrops, predict
-
-        crops = CentreCrops(
-            samples=images, size=model.input_size, crop_pct=model.crop_pct, device=device, workers=workers
-        )
-        return predict(lambda images: (model.logits(images),), ("class",), crops).accuracy()["class"]
+        return reading.screened_index(urls, skip=options["on_bad_image"] == "skip", excluded=excluded)
 
     store = create.opened(cache, request, model, claims, index=index, class_names=names)
+    if excluded:
+        excluded.require_same(store.manifest.skipped)  # of processes that start at once, another may have made it
     if held_out:
-        create.note_teacher_top1(store, claims, functools.partial(top1, held_out))
+        measure = functools.partial(_top1, model, held_out, device=device, workers=workers)
+        create.note_teacher_top1(store, claims, measure)
     views = max(request.views, store.views)
     with bar("cache-teacher", views * int(store.counts.sum()), "views") as shown:
         fill.fill(
@@ -124,3 +128,13 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
             start_at=shown.start_at,
         )
     say(info_text(store))
+
+
+def _top1(teacher: "Teacher", held_out: "Samples", *, device: "torch.device", workers: int) -> float:
+    """Return the teacher's top-1 on held-out samples, percent."""
+    from ..train.evaluate import CentreCrops, predict
+
+    crops = CentreCrops(
+        samples=held_out, size=teacher.input_size, crop_pct=teacher.crop_pct, device=device, workers=workers
+    )
+    return predict(lambda images: (teacher.logits(images),), ("class",), crops).accuracy()["class"]

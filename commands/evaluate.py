@@ -20,6 +20,7 @@ from .options import (
     with_options,
     workers_option,
 )
+from .paths import LOCAL_PATH
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -75,13 +76,11 @@ class _Checkpoint:
 
 
 @click.command("evaluate")
-@click.option(
-    "--checkpoint", type=click.Path(path_type=Path), required=True, help="A student's weights, or its folder."
-)
+@click.option("--checkpoint", type=LOCAL_PATH, required=True, help="A student's weights, or its folder.")
 @with_options(shards_option)
 @click.option("--head", type=click.Choice(["class", "distill", "both"]), help="[default: all that there are]")
 @click.option("--real", is_flag=True, help="Also by ImageNet's ReaL labels.")
-@click.option("--predictions", type=click.Path(path_type=Path), help="Parquet file for what is said of each image.")
+@click.option("--predictions", type=LOCAL_PATH, help="Parquet file for what each head predicts of each image.")
 @click.option("--model", help="A timm name.  [default: what the checkpoint says]")
 @with_options(*model_kwargs_options, *_image_options, workers_option, device_option, as_json_flag)
 def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, as_json: bool, **options: Any) -> None:
@@ -108,31 +107,31 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
     samples = samples_of(indexes, 0)
     with bar("evaluate", len(keys), "images") as shown:
         crops = opened.crops(samples, workers, options["batch_size"], shown.update)
-        said = predict_student(opened.student, crops, amp=opened.amp)
+        predicted = predict_student(opened.student, crops, amp=opened.amp)
     if predictions and write_table:
-        table = said.to_table([index.shard.name for index in indexes for _ in index.keys], keys)
+        table = predicted.to_table([index.shard.name for index in indexes for _ in index.keys], keys)
         atomic.write(predictions, lambda file: write_table(table, file))
-    columns = {"top1": said.accuracy(1), "top5": said.accuracy(5)} | (
-        {"real_top1": said.real_accuracy(real)} if real else {}
+    columns = {"top1": predicted.accuracy(1), "top5": predicted.accuracy(5)} | (
+        {"real_top1": predicted.real_accuracy(real)} if real else {}
     )
     heads = {
         name: {column: values[name] for column, values in columns.items()}
         for name in opened.heads
         if head in (None, name)
     }
-    found = {
+    result = {
         "checkpoint": str(opened.path),
         "model": opened.model,
         "size": crops.size,
         "crop_pct": crops.crop_pct,
         "mean": [round(value, 4) for value in opened.student.mean.tolist()],
         "std": [round(value, 4) for value in opened.student.std.tolist()],
-        "images": len(said.target),
+        "images": len(predicted.target),
         "heads": heads,
-        "images_per_second": len(said.target) / said.seconds,
-        "model_images_per_second": len(said.target) / said.model_seconds,
+        "images_per_second": len(predicted.target) / predicted.seconds,
+        "model_images_per_second": len(predicted.target) / predicted.model_seconds,
     }
-    say(json.dumps(found, indent=2) if as_json else _evaluation_text(found))
+    say(json.dumps(result, indent=2) if as_json else _evaluation_text(result))
 
 
 def _parquet_writer(path: Path) -> Callable[[dict[str, Any], Any], None]:
@@ -146,20 +145,20 @@ def _parquet_writer(path: Path) -> Callable[[dict[str, Any], Any], None]:
     return lambda columns, file: pq.write_table(pa.table(columns), file)
 
 
-def _evaluation_text(found: dict[str, Any]) -> str:
-    crop = f"{found['size']} pixels, centre crop {found['crop_pct']:g}, mean {found['mean']}, std {found['std']}"
-    lines = [f"{found['checkpoint']}: {found['model']}, {crop}, {found['images']:,} images", ""]
+def _evaluation_text(result: dict[str, Any]) -> str:
+    crop = f"{result['size']} pixels, centre crop {result['crop_pct']:g}, mean {result['mean']}, std {result['std']}"
+    lines = [f"{result['checkpoint']}: {result['model']}, {crop}, {result['images']:,} images", ""]
     names = {"top1": "top-1", "top5": "top-5", "real_top1": "ReaL top-1"}
-    columns = list(next(iter(found["heads"].values())))
+    columns = list(next(iter(result["heads"].values())))
     lines.append(f"{'head':<8}" + "".join(f"{names[column]:>12}" for column in columns))
-    for head, values in found["heads"].items():
+    for head, values in result["heads"].items():
         lines.append(f"{head:<8}" + "".join(f"{values[column]:>11.2f}%" for column in columns))
-    speed = f"{found['images_per_second']:.1f} images/s, the model alone {found['model_images_per_second']:.1f}"
+    speed = f"{result['images_per_second']:.1f} images/s, the model alone {result['model_images_per_second']:.1f}"
     return "\n".join([*lines, "", speed])
 
 
 @click.command("compare")
-@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("checkpoints", nargs=-1, required=True, type=LOCAL_PATH)
 @with_options(shards_option, cache_option(required=False, what="A store of these shards by recipe none: the teacher."))
 @with_options(*_image_options, workers_option, device_option, as_json_flag)
 def compare(
@@ -189,24 +188,24 @@ def compare(
     samples = store.samples(expand(shards)) if store else None
     samples = samples or samples_of(reading.read_index(shards, digest=False), 0)
     rows = in_sequence(samples.count.tolist())
-    said = {"ground truth": samples.target[rows.shard, rows.sample].astype(np.int64)}
+    labels = {"ground truth": samples.target[rows.shard, rows.sample].astype(np.int64)}
     if store:
-        said["teacher"] = comparing.teacher_labels(store)
+        labels["teacher"] = comparing.teacher_labels(store)
     tokens: dict[str, list[float]] = {}
-    passes = sum(len(one.student.heads) for one in opened)  # with two heads, a second one over the tokens
+    passes = sum(1 + one.student.has_distillation_token for one in opened)  # the second is over the tokens
     with bar("compare", passes * len(rows), "images") as shown:
         for one in opened:
             crops = one.crops(samples, workers, options["batch_size"], shown.update)
-            found = predict_student(one.student, crops, amp=one.amp)
-            said |= {f"{one.name} {head}": classes[:, 0] for head, classes in found.classes.items()}
-            if one.student.heads == ("class", "distill"):
+            predicted = predict_student(one.student, crops, amp=one.amp)
+            labels |= {f"{one.name} {head}": classes[:, 0] for head, classes in predicted.classes.items()}
+            if one.student.has_distillation_token:
                 tokens[one.name] = comparing.token_similarity(one.student, crops)
-    matrix = comparing.disagreement(said)
+    matrix = comparing.disagreement(labels)
     if as_json:
-        result = {"names": list(said), "disagreement": matrix.tolist(), "token_similarity": tokens}
+        result = {"names": list(labels), "disagreement": matrix.tolist(), "token_similarity": tokens}
         say(json.dumps({"images": len(rows), **result}, indent=2))
     else:
-        say(_comparison_text(list(said), matrix, tokens, len(rows)))
+        say(_comparison_text(list(labels), matrix, tokens, len(rows)))
 
 
 def _comparison_text(names: list[str], matrix: Any, tokens: dict[str, list[float]], images: int) -> str:
@@ -225,6 +224,9 @@ def _open(path: Path, device: "torch.device", options: dict[str, Any]) -> _Check
     from ..models.students import build_student, classes_of, open_folder, parse_kwargs
     from ..train.checkpoint import read_weights
 
+    if (path / "zarr.json").is_file():
+        expected = "expected a checkpoint or the folder of a finished run"
+        raise ValueError(f"{path}: {expected}, found a store; name what train-student left")
     if {"config.json", "model.safetensors"} <= {file.name for file in path.glob("*")}:  # timm's local-dir form
         student = open_folder(str(path))
         config: dict[str, Any] = dict(student.model.pretrained_cfg)  # type: ignore[arg-type]

@@ -11,12 +11,14 @@ import click
 from ..datasets.augment.recipes import NAMES
 from ..runtime.signals import StopRequested, StopSignals
 from .errors import fitted, line_of
+from .help import Sections
+from .paths import LOCAL_PATH
 
 if TYPE_CHECKING:
     import torch
 
 
-class Commands(click.Group):
+class Commands(Sections):
     """A group whose errors are one line: exit code 2 for bad input, 1 for a failed check, 128 + N after signal N."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> NoReturn:
@@ -95,12 +97,17 @@ filter_options = (
     click.option("--class", "classes", multiple=True, help="A class's number, or a part of its name."),
     click.option("--shard", "shards", multiple=True, help="A shard's name, or a pattern of names."),
 )
-store_argument = click.argument("cache", type=click.Path(path_type=Path))
+exclude_option = click.option(
+    "--exclude",
+    type=LOCAL_PATH,
+    help="A file of samples to leave out: a CSV file with the header shard,key, or a key a line.",
+)
+store_argument = click.argument("cache", type=LOCAL_PATH)
 
 
 def cache_option(*, required: bool, what: str = "The Zarr store.") -> Callable[[Any], Any]:
     """Return the option that names a store."""
-    return click.option("--cache", type=click.Path(path_type=Path), required=required, help=what)
+    return click.option("--cache", type=LOCAL_PATH, required=required, help=what)
 
 
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -114,10 +121,28 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+def views_named(text: str | None, views: int) -> range:
+    """Return the views that FIRST:END names; ValueError if it names none that the store has."""
+    if text is None:
+        return range(views)
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= views):
+        raise ValueError(f"views: expected FIRST:END with 0 <= FIRST < END <= {views}, found {text!r}")
+    return range(int(first), int(end))
+
+
 def device_and_workers(device: str, workers: int | None) -> "tuple[torch.device, int]":
-    """Return the device of that name, and how many processes render views for it; ValueError if it isn't there."""
+    """Return the device of that name, and how many processes render views for it; ValueError if it isn't there.
+
+    From here on torch computes with as many threads as this process may use cores, or with fewer if it is told so.
+    """
+    import torch
+
+    from ..runtime.cores import usable_cores
     from ..runtime.devices import find_device
 
-    found, here = find_device(device), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
-    cores = max(1, (os.cpu_count() or 1) // here)
-    return found, (cores if found.type != "cpu" else 0) if workers is None else workers
+    cores, chosen = usable_cores(), find_device(device)
+    torch.set_num_threads(min(cores, torch.get_num_threads()))
+    if workers is None:
+        workers = cores if chosen.type != "cpu" else 0
+    return chosen, workers

@@ -23,15 +23,24 @@ class _Lines:
 class Bar(tqdm):  # type: ignore[misc]
     """A tqdm bar that can start in the middle without counting that as speed."""
 
-    n: float
+    n: int
+    total: int
 
     def start_at(self, n: int, total: int | None = None) -> None:
         """Show `n` as done before this run, or by others meanwhile; of `total`, where that changed."""
+        if self.disable:
+            return
         if total is not None:
             self.total = total
         self.initial += n - self.n
         self.n = self.last_print_n = n
         self.refresh()
+
+    def __exit__(self, kind: type[BaseException] | None, *more: object) -> None:
+        """End at the total: what was left over of it (a last batch that is not full, say) is counted off."""
+        if kind is None:
+            self.total = self.n
+        super().__exit__(kind, *more)
 
 
 def bar(what: str, total: int, unit: str, *, shown: bool = True) -> Bar:

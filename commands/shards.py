@@ -1,32 +1,37 @@
 """`distillcache make-shards`, and reading shards with a bar."""
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import SEED, say
+from .options import SEED, exclude_option, say, with_options
+from .paths import LOCAL_PATH
 from .progress import bar
 
 if TYPE_CHECKING:
     from ..datasets.samples import Samples
+    from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.index import ShardIndex
 
 
 @click.command("make-shards")
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LOCAL_PATH)
 @click.option("--per-shard", type=click.IntRange(1), default=1000, show_default=True, help="Samples in a shard.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the shuffle.")
-def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:
+@with_options(exclude_option)
+def make_shards(source: str, out: Path, per_shard: int, seed: int, exclude: Path | None) -> None:
     """Pack SOURCE, a folder of class folders or `digits`, into WebDataset tars in the folder OUT.
 
     \b
     Example: distillcache make-shards imagenet/train shards/ --per-shard 1252
     """
     from ..datasets.shards import writing as writer
+    from ..datasets.shards.excluded import Excluded
+
+    excluded = Excluded.read(exclude) if exclude else None
 
     def progress(shards: Sequence[Sequence[writer.Entry]]) -> Any:
         with bar("make-shards", len(shards), "shards") as shown:
@@ -34,7 +39,7 @@ def make_shards(source: str, out: Path, per_shard: int, seed: int) -> None:
                 yield shard
                 shown.update(1)
 
-    samples = writer.make_shards(source, out, per_shard=per_shard, seed=seed, progress=progress)
+    samples = writer.make_shards(source, out, per_shard=per_shard, seed=seed, excluded=excluded, progress=progress)
     say(f"{out}: " + ", ".join(f"{n} {split} samples" for split, n in samples.items()))
 
 
@@ -56,16 +61,28 @@ def read_index(
         return index_shards(urls, digest=digest, screen=screen, progress=counted)
 
 
-def screened_index(shards: Sequence[str], *, skip: bool) -> "list[ShardIndex]":
-    """Return the index of every shard once each image was decoded; bad ones end the command, or are left out."""
+def screened_index(shards: Sequence[str], *, skip: bool, excluded: "Excluded | None" = None) -> "list[ShardIndex]":
+    """Return the index of every shard once each image was decoded; bad ones end the command, or are left out.
+
+    Those that are `excluded` are left out before. Raises ValueError if that names a sample that no shard has.
+    """
     from ..datasets.augment import pixels
+    from ..datasets.shards.excluded import REASON
     from ..datasets.shards.index import without_bad_images
 
-    indexes = read_index(
-        shards, digest=True, screen=functools.partial(without_bad_images, decode=pixels.decode, skip=skip)
-    )
-    for sample in [sample for index in indexes for sample in index.skipped]:
-        say(f"skipped: shard {sample.shard}, key {sample.key}: {sample.reason}", err=True)
+    def screen(index: "ShardIndex") -> "ShardIndex":
+        wanted = excluded.without(index) if excluded else index
+        return without_bad_images(wanted, pixels.decode, skip=skip)
+
+    indexes = read_index(shards, digest=True, screen=screen)
+    skipped = [sample for index in indexes for sample in index.skipped]
+    left_out = [(sample.shard, sample.key) for sample in skipped if sample.reason == REASON]
+    if excluded:
+        excluded.require_known(left_out)
+        say(f"left out: {len(left_out):,} samples that {excluded.path} names", err=True)
+    for sample in skipped:
+        if sample.reason != REASON:
+            say(f"skipped: shard {sample.shard}, key {sample.key}: {sample.reason}", err=True)
     return indexes
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import printable
+from .options import printable, say
 
 _GAP = 2
 
@@ -46,3 +46,12 @@ def _text(value: Any) -> str:
 def _fit(text: str, width: int, right: bool) -> str:
     shown = text if len(text) <= width else text[: width - 1] + "…"
     return shown.rjust(width) if right else shown.ljust(width)
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table under its title, or that it has no rows."""
+    say(f"\n{title}")
+    if rows:
+        click.echo(table(header, rows))
+    else:
+        say("none")

@@ -20,6 +20,7 @@ from .options import (
     with_options,
     workers_option,
 )
+from .paths import LOCAL_PATH
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ _optimizer_options = (
 
 @click.command("train-student")
 @with_options(shards_option, cache_option(required=False, what="The Zarr store.  [default: no teacher's labels]"))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the student.")
+@click.option("--out", type=LOCAL_PATH, required=True, help="Folder for the student.")
 @click.option("--model", default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
 @with_options(*model_kwargs_options)
-@click.option("--init", type=click.Path(path_type=Path), help="Start from this checkpoint's weights.")
+@click.option("--init", type=LOCAL_PATH, help="Start from this checkpoint's weights.")
 @click.option("--distill", type=click.Choice(["hard", "soft", "none"]), help="[default: hard, or none without a store]")
 @click.option("--alpha", type=float, help="Weight of the distillation.  [default: 0.5, or 0.1 for soft]")
 @click.option("--tau", type=float, default=3.0, show_default=True, help="Temperature of soft distillation.")
@@ -175,7 +176,7 @@ def _training_set(
 
 @click.command("train-teacher")
 @with_options(shards_option, *recipe_options)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the teacher.")
+@click.option("--out", type=LOCAL_PATH, required=True, help="Folder for the teacher.")
 @click.option("--model", required=True, help="A timm name, such as regnety_002.")
 @click.option("--epochs", type=int, default=30, show_default=True)
 @click.option("--batch-size", type=int, default=128, show_default=True)
@@ -211,6 +212,8 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
         crop_pct=1.0,
     )
     classifier = build_student(model, classes=config.classes, seed=config.seed, drop_path=config.drop_path)
+    if classifier.distilled:
+        classifier.silence_distillation_head()
     held_out = reading.held_out(options["val_shards"])
     with bar("train-teacher", config.epochs * int(data.samples.count.sum()), "images") as shown:
         place = Place(
@@ -223,5 +226,5 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
             log=shown.write,
         )
         train_student(classifier.to(device), data, held_out, config, place)
-    save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.urls))
+    save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.files))
     say(f"teacher in {out}")

@@ -62,6 +62,18 @@ class Order:
             shuffled = np.append(shuffled, ALONE)
         return shuffled.reshape(-1, 2).astype(np.int32)
 
+    def partners(self, shard: int, views: range) -> Int32s:
+        """Return who each sample of a shard is paired with in each of `views` (view, sample), ALONE for nobody."""
+        partners = np.full((len(views), self.samples[shard]), ALONE, np.int32)
+        cycles = np.arange(views.start, views.stop) // self.repeats
+        for cycle in np.unique(cycles).tolist():
+            first, second = self.pairs(shard, cycle).T
+            of_cycle = np.full(self.samples[shard], ALONE, np.int32)
+            of_cycle[first] = second
+            of_cycle[second[second != ALONE]] = first[second != ALONE]
+            partners[cycles == cycle] = of_cycle
+        return partners
+
     def unit(self, shard: int, views: range) -> Rows:
         """Return all rows of a shard for `views` (whole cycles), pair by pair: stage 1's unit of work."""
         cycles = range(views.start // self.repeats, views.stop // self.repeats)

@@ -1,38 +1,64 @@
-"""Samples: the images of an ordered list of shards, each read by its place in its tar."""
+"""Samples: the images of an ordered list of shards, each read by its place in a file."""
 
+import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .order import sample_seeds
-from .shards.files import read_range
-from .shards.index import ShardIndex
+from .shards.files import base_name, read_range
+from .shards.index import Shard, ShardIndex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
     """Where the samples of an ordered list of shards are: one row a shard, one column a sample, padded with zeros.
 
-    seed uint64, target int32, offset uint64 and nbytes uint32 are (shard, sample); `count` says how many are real.
+    file int32 (its number in `files`), seed uint64, target int32, offset uint64 and nbytes uint32 are (shard, sample);
+    `count` says how many are real. `keys`, NumPy's variable-width strings, are there where the shards were just
+    indexed: a store reads its own when they are asked for, and processes that render are sent none.
     """
 
-    urls: Sequence[str]
+    files: Sequence[str]
     count: NDArray[np.int64]
+    file: NDArray[np.int32]
     seed: NDArray[np.uint64]
     target: NDArray[np.int32]
     offset: NDArray[np.uint64]
     nbytes: NDArray[np.uint32]
+    keys: NDArray[Any] | None = None
 
     def read(self, shard: int, sample: int) -> bytes:
-        """Return the image file of one sample; ValueError if the shard ends before it."""
+        """Return the image file of one sample; ValueError if the file it lies in ends before it."""
         start, length = int(self.offset[shard, sample]), int(self.nbytes[shard, sample])
-        data = read_range(self.urls[shard], start, length)
+        data = read_range(self._file(shard, sample), start, length)
         if len(data) != length:
             raise ValueError(f"expected {length} bytes at {start}, found {len(data)}: the shard is shorter than it was")
         return data
+
+    def file_name(self, shard: int, sample: int) -> str:
+        """Return the name of the file that a sample lies in."""
+        return base_name(self._file(shard, sample))
+
+    def difference(self, shard: int, expected: Shard) -> str:
+        """Return how a shard's bytes differ from what is expected of them, or nothing; reads them all."""
+        return expected.difference(self._file(shard, 0))
+
+    def _file(self, shard: int, sample: int) -> str:
+        return self.files[int(self.file[shard, sample])]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the keys behind: they are of no use where samples are rendered."""
+        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "keys"}
+        return functools.partial(Samples, **kept), ()
+
+
+def one_file_a_shard(shards: int, columns: int) -> NDArray[np.int32]:
+    """Return the `file` of samples of which each shard's lie in a file of its own, in their order."""
+    return np.broadcast_to(np.arange(shards, dtype=np.int32)[:, None], (shards, columns))
 
 
 class SampleError(ValueError):
@@ -48,19 +74,22 @@ class SampleError(ValueError):
 
 def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:
     """Return the samples of freshly indexed shards, with augmentation seeds drawn from `seed`."""
-    columns = max((len(index.keys) for index in indexes), default=0)
+    counts = np.array([len(index.keys) for index in indexes])
+    columns = int(counts.max(initial=0))
 
-    def table(rows: Iterable[Sequence[int] | NDArray[np.uint64]], dtype: type) -> NDArray[Any]:
+    def table(rows: Iterable[Sequence[Any] | NDArray[np.uint64]], dtype: Any) -> NDArray[Any]:
         padded: NDArray[Any] = np.zeros((len(indexes), columns), dtype)
         for row, values in zip(padded, rows, strict=True):
             row[: len(values)] = values
         return padded
 
     return Samples(
-        urls=[index.url for index in indexes],
-        count=np.array([len(index.keys) for index in indexes]),
+        files=[index.url for index in indexes],
+        count=counts,
+        file=one_file_a_shard(len(indexes), columns),
         seed=table((sample_seeds(seed, i.shard.name, len(i.keys)) for i in indexes), np.uint64),
         target=table((i.targets for i in indexes), np.int32),
         offset=table((i.offsets for i in indexes), np.uint64),
         nbytes=table((i.nbytes for i in indexes), np.uint32),
+        keys=table((i.keys for i in indexes), np.dtypes.StringDType()),
     )

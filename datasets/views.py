@@ -14,7 +14,6 @@ from .augment.plans import UNMIXED, MixPlan, ViewPlan, plan_mix, plan_view
 from .augment.recipes import Recipe
 from .order import ALONE, Rows
 from .samples import SampleError, Samples
-from .shards.files import base_name
 
 
 class Views(NamedTuple):
@@ -102,4 +101,4 @@ class Renderer:
             return pixels.decode(self.samples.read(shard, sample))
         except (ValueError, OSError) as error:
             gone = f"{error.filename}: {error.strerror}; mend that and run again" if isinstance(error, OSError) else ""
-            raise SampleError(shard, sample, base_name(self.samples.urls[shard]), gone or str(error)) from error
+            raise SampleError(shard, sample, self.samples.file_name(shard, sample), gone or str(error)) from error

@@ -7,7 +7,8 @@ from typing import Any
 from ..runtime import atomic
 from .stats import Stats
 
-_CONFUSIONS = 12
+_NAMED = 12  # bars with a class's name
+_OUTLIERS = 3  # dots with one
 
 
 def plot(found: Stats, out: Path, title: str) -> None:
@@ -44,26 +45,34 @@ def _by_lambda(axes: Any, found: Stats) -> None:
             axes.plot(at, [100 * g.agreement for g in groups], color=color, marker=".", label=f"{kind}: the target")
             axes.plot(at, theirs, color=color, marker=".", ls="--", label=f"{kind}: partner's")
     axes.set(
-        title="What it says, by lambda", xlabel="lambda: share of the own view", ylabel="% of the views", xlim=(0, 1)
+        title="What the label is, by lambda",
+        xlabel="lambda: share of the own view",
+        ylabel="% of the views",
+        xlim=(0, 1),
+        ylim=(0, 100),
     )
-    axes.set_ylim(0, 100)
     if axes.has_data():
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     else:
         axes.text(0.5, 50, "no view is mixed", ha="center")
 
 
 def _by_class(axes: Any, found: Stats) -> None:
-    shares = sorted(100 * c.agreement for c in found.by_class if c.agreement is not None)
-    axes.bar(range(len(shares)), shares, width=1.0)
-    axes.set(title="Agreement by class, lowest first", xlabel="class, by rank", ylabel="% of its views", ylim=(0, 100))
+    known = [(one.agreement, one) for one in found.by_class if one.agreement is not None]
+    least = sorted(known, key=lambda pair: pair[0])[:_NAMED][::-1]
+    names = [_short(one.name, one.number) for _, one in least]
+    axes.barh(range(len(least)), [100 * share for share, _ in least], tick_label=names)
+    axes.tick_params(axis="y", labelsize="small")
+    axes.set(title=f"Classes of the least agreement, of {len(known):,}", xlabel="% of its views", xlim=(0, 100))
 
 
 def _histogram(axes: Any, found: Stats) -> None:
-    views = [(c.views, c.labels) for c in found.by_class if c.views or c.labels]
-    axes.scatter([v for v, _ in views], [said for _, said in views], s=12, alpha=0.6)
-    most = max(max(pair) for pair in views) * 1.05
+    views = [(one.views, one.labels, one) for one in found.by_class if one.views or one.labels]
+    axes.scatter([own for own, _, _ in views], [labels for _, labels, _ in views], s=12, alpha=0.6)
+    most = max(max(own, labels) for own, labels, _ in views) * 1.05
     axes.plot([0, most], [0, most], color="gray", linewidth=1, linestyle=":")
+    for own, labels, one in sorted(views, key=lambda view: -abs(view[0] - view[1]))[:_OUTLIERS]:
+        axes.annotate(_short(one.name, one.number), (own, labels), fontsize="x-small")
     axes.set(title="Labels against targets, a dot a class", xlabel="views of the class", ylabel="views given the class")
     axes.set(xlim=(0, most), ylim=(0, most))
 
@@ -77,7 +86,7 @@ def _entropy(axes: Any, found: Stats) -> None:
 
 
 def _confusions(axes: Any, found: Stats) -> None:
-    most = found.confusions[:_CONFUSIONS][::-1]
+    most = found.confusions[:_NAMED][::-1]
     names = [f"{_short(c.target_name, c.target)} → {_short(c.label_name, c.label)}" for c in most]
     axes.barh(range(len(most)), [c.views for c in most], tick_label=names)
     axes.tick_params(axis="y", labelsize="small")

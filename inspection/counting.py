@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.store import Store
-from ..datasets.augment.plans import plan_mix
-from ..datasets.order import ALONE
-from .lookup import partners_of
+from ..datasets.augment.mixes import KINDS
+from .relations import NEITHER, RELATIONS, TARGET, mixed, relations
 
 BINS = 10
 """Of lambda and of entropy."""
 _DENSE = 4096  # classes up to which all pairs of them are counted in one array
-_MIXES = 100_000  # pairs of views whose lambda is drawn again; of a larger store as many, at random
-_DOUBTS = 1000  # samples that are kept of those never agreed with
+_NEVER_AGREED = 1000  # samples that are kept of those never agreed with
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,14 +29,13 @@ class Counts:
     """Of each class, samples, their views, those of them that agree, and labels: (4, class)."""
     confused: "Confusions"
     """Target and label where the label is neither the target nor the partner's."""
-    mixes: dict[tuple[str, int], NDArray[np.int64]]
-    """By kind and bin of lambda: views, those that agree, those that are the partner's."""
+    mixes: NDArray[np.int64]
+    """Views by kind of mix, bin of lambda, and what their label is to them: (kind, bin, relation)."""
     entropy_histogram: NDArray[np.int64]
     entropy: float = 0.0
-    partner: int = 0
     never: int = 0
-    doubts: list[tuple[float, int, int, int]]
-    """Of samples never agreed with: share of what is said most, shard, sample, and that label."""
+    never_agreed: list[tuple[float, int, int, int]]
+    """Of samples never agreed with: share of their most frequent label, shard, sample, and that label."""
 
     @classmethod
     def empty(cls, store: Store) -> "Counts":
@@ -49,88 +46,66 @@ class Counts:
             agree=np.zeros(store.views, np.int64),
             of_class=np.zeros((4, classes), np.int64),
             confused=Confusions(classes),
-            mixes={},
+            mixes=np.zeros((len(KINDS), BINS, len(RELATIONS)), np.int64),
             entropy_histogram=np.zeros(BINS, np.int64),
-            doubts=[],
+            never_agreed=[],
         )
 
     def merge(self, other: "Counts") -> None:
         """Add the counts of other shards."""
-        for name in ("views", "agree", "of_class", "entropy_histogram", "entropy", "partner", "never"):
+        for name in ("views", "agree", "of_class", "mixes", "entropy_histogram", "entropy", "never"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for key, counted in other.mixes.items():
-            self.mixes[key] = self.mixes.get(key, 0) + counted
         self.confused.merge(other.confused)
-        self.add_doubts(other.doubts)
+        self.add_never_agreed(other.never_agreed)
 
-    def add_doubts(self, doubts: list[tuple[float, int, int, int]]) -> None:
+    def add_never_agreed(self, samples: list[tuple[float, int, int, int]]) -> None:
         """Keep those of which the teacher is surest."""
-        self.doubts = sorted([*self.doubts, *doubts], key=lambda doubt: (-doubt[0], *doubt[1:]))[:_DOUBTS]
+        surest_first = sorted([*self.never_agreed, *samples], key=lambda sample: (-sample[0], *sample[1:]))
+        self.never_agreed = surest_first[:_NEVER_AGREED]
 
 
 def count(path: Path, shards: range) -> Counts:
     """Return the counts of some shards of the store at `path`."""
     store = Store(path)
-    found, targets = Counts.empty(store), store.targets()
+    counts, targets = Counts.empty(store), store.targets()
     for shard in shards:
-        _count_shard(store, found, shard, targets[shard])
-    return found
+        _count_shard(store, counts, shard, targets[shard, : store.counts[shard]])
+    return counts
 
 
-def _count_shard(store: Store, found: Counts, shard: int, targets: NDArray[np.int32]) -> None:
-    count, classes = int(store.counts[shard]), found.of_class.shape[1]
-    label, target = store.labels(shard)[:, :count].astype(np.int32), targets[:count]
+def _count_shard(store: Store, counts: Counts, shard: int, target: NDArray[np.int32]) -> None:
+    label = store.labels(shard)[:, : len(target)].astype(np.int32)
     rows = np.flatnonzero(label[:, 0] != store.missing)
     if not len(rows):
         return
-    label = label[rows]
-    partner = partners_of(store.order(), shard, range(store.views))[rows]
-    theirs = np.where(partner == ALONE, target, target[partner])
-    agrees = label == target
-    partners = ~agrees & (label == theirs)
-    found.views[rows] += count
-    found.agree[rows] += agrees.sum(axis=1)
-    found.partner += int(partners.sum())
-    found.of_class += [
-        np.bincount(target, minlength=classes),
-        np.bincount(target, minlength=classes) * len(rows),
-        np.bincount(target, agrees.sum(axis=0), minlength=classes).astype(np.int64),
+    how = mixed(store, shard, range(store.views))
+    label, partner, kind, lam = label[rows], how.partner[rows], how.kind[rows], how.lam[rows]
+    relation = relations(label, target, partner)
+    is_target, is_neither = relation == TARGET, relation == NEITHER
+    counts.views[rows] += len(target)
+    counts.agree[rows] += is_target.sum(axis=1)
+    classes = counts.of_class.shape[1]
+    samples_of_class = np.bincount(target, minlength=classes)
+    counts.of_class += [
+        samples_of_class,
+        samples_of_class * len(rows),
+        np.bincount(target, is_target.sum(axis=0), minlength=classes).astype(np.int64),
         np.bincount(label.ravel(), minlength=classes),
     ]
-    neither = ~agrees & ~partners
-    found.confused.add(np.broadcast_to(target, label.shape)[neither], label[neither])
-    _count_mixes(store, found, shard, rows, partner, agrees, partners)
-    said = _said(label)
-    found.entropy += float(said.entropy.sum())
-    found.entropy_histogram += np.histogram(said.entropy, BINS, (0, np.log2(max(2, store.views))))[0]
-    never = np.flatnonzero(~agrees.any(axis=0))
-    found.never += len(never)
-    found.add_doubts([(int(said.times[i]) / len(rows), shard, i, int(said.most[i])) for i in never.tolist()])
+    counts.confused.add(np.broadcast_to(target, label.shape)[is_neither], label[is_neither])
+    of_lambda = np.minimum(lam * BINS, BINS - 1).astype(np.uint8)
+    group = (kind * np.uint8(BINS) + of_lambda) * np.uint8(len(RELATIONS)) + relation
+    counts.mixes += np.bincount(group.ravel(), minlength=counts.mixes.size).reshape(counts.mixes.shape)
+    labels = spread(label)
+    counts.entropy += float(labels.entropy.sum())
+    counts.entropy_histogram += np.histogram(labels.entropy, BINS, (0, np.log2(max(2, store.views))))[0]
+    never = np.flatnonzero(~is_target.any(axis=0))
+    counts.never += len(never)
+    counts.add_never_agreed([(int(labels.times[i]) / len(rows), shard, i, int(labels.most[i])) for i in never.tolist()])
 
 
-def _count_mixes(
-    store: Store, found: Counts, shard: int, rows: Any, partner: NDArray[np.int32], agrees: Any, partners: Any
-) -> None:
-    """Draw the mix of each pair again, or of a large store's of some, and count both of its sides."""
-    seeds, recipe = store.seeds(shard), store.manifest.recipe
-    cells, total = partner.size, store.views * int(store.counts.sum())
-    chosen = np.arange(cells)
-    if total > 2 * _MIXES:
-        chosen = np.random.default_rng(shard).choice(cells, 2 * _MIXES * cells // total, replace=False, shuffle=False)
-    at = divmod(chosen, partner.shape[1])
-    once = (partner[at] == ALONE) | (partner[at] > at[1])  # of a pair, the first
-    for row, sample in zip(at[0][once].tolist(), at[1][once].tolist(), strict=True):
-        other = int(partner[row, sample])
-        mixed = other != ALONE
-        mix = plan_mix(recipe, int(seeds[sample]), int(seeds[other]), int(rows[row])) if mixed else None
-        key = (mix.kind, min(BINS - 1, int(mix.lam * BINS))) if mix else ("none", BINS - 1)
-        counted = found.mixes.setdefault(key, np.zeros(3, np.int64))
-        for side in (sample, other) if mixed else (sample,):
-            counted += (1, agrees[row, side], partners[row, side])
-
-
-class _Said(NamedTuple):
-    """Of each sample (n,): the entropy of its labels in bits, what is said most often, and how often."""
+class Spread(NamedTuple):
+    """Of each sample (n,): the entropy of its labels in bits, the most frequent of them, and how often it occurs."""
 
     entropy: NDArray[np.float64]
     most: NDArray[np.int64]
@@ -162,14 +137,14 @@ class Confusions:
 
     def most(self, n: int) -> list[tuple[int, int, int]]:
         """Return the `n` most frequent pairs with their counts."""
-        found = self._some.most_common(n)
+        most = self._some.most_common(n)
         if self._all is not None:
             top = np.argsort(-self._all, kind="stable")[:n]
-            found = [(int(code), int(self._all[code])) for code in top if self._all[code]]
-        return [(*divmod(code, self._classes), count) for code, count in found]
+            most = [(int(code), int(self._all[code])) for code in top if self._all[code]]
+        return [(*divmod(code, self._classes), count) for code, count in most]
 
 
-def _said(label: NDArray[Any]) -> _Said:
+def spread(label: NDArray[Any]) -> Spread:
     """Summarise labels (view, sample) by sample."""
     views, samples = label.shape
     ordered = np.sort(label.T.astype(np.uint32), axis=1)
@@ -181,4 +156,4 @@ def _said(label: NDArray[Any]) -> _Said:
     entropy = np.bincount(at // views, -shares * np.log2(shares), minlength=samples)
     first = np.searchsorted(at, np.arange(samples) * views)  # of each sample's runs
     longest = np.maximum.reduceat((counts << 32) | ordered.ravel()[at], first)
-    return _Said(entropy.astype(np.float64), longest & (2**32 - 1), longest >> 32)
+    return Spread(entropy.astype(np.float64), longest & (2**32 - 1), longest >> 32)

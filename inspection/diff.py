@@ -14,7 +14,7 @@ _LISTED = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Disagreement:
+class SampleDisagreement:
     """One sample, and in how many of the compared views the two teachers say different things."""
 
     shard: str
@@ -26,7 +26,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
+class ClassDisagreement:
     """What one teacher says where the other says something else."""
 
     first: int
@@ -46,9 +46,9 @@ class Diff:
     first_agreement: float = 0.0
     """Share of those views in which the first teacher says the target."""
     second_agreement: float = 0.0
-    pairs: list[Pair] = field(default_factory=list)
+    classes: list[ClassDisagreement] = field(default_factory=list)
     """The most frequent disagreements."""
-    samples: list[Disagreement] = field(default_factory=list)
+    samples: list[SampleDisagreement] = field(default_factory=list)
     """The samples with the most."""
 
 
@@ -76,15 +76,17 @@ def diff(first: Store, second: Store, report: Callable[[int], None] = lambda sha
     if not found.views:
         raise ValueError("diff: expected labels of the same views in both stores, found none; fill one first")
     found.first_agreement, found.second_agreement = (agreeing / found.views).tolist()
-    found.pairs = [
-        Pair(first=a, first_name=class_name(first, a), second=b, second_name=class_name(second, b), views=n)
+    found.classes = [
+        ClassDisagreement(
+            first=a, first_name=class_name(first, a), second=b, second_name=class_name(second, b), views=n
+        )
         for a, b, n in confused.most(_LISTED)
     ]
     keys = first.key_table()
     for minus_times, shard, sample, of in worst:
         target = int(targets[shard, sample])
         found.samples.append(
-            Disagreement(
+            SampleDisagreement(
                 shard=first.manifest.shards[shard].name,
                 key=str(keys[shard, sample]),
                 target=target,

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.store import Store
-from ..datasets.augment.plans import plan_mix
+from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
 from ..runtime import atomic
-from .lookup import Filter, partners_of
+from .lookup import Filter
+from .relations import RELATIONS, mixed, relations
 
 FORMATS = (".parquet", ".csv", ".npz")
 Table = dict[str, Any]
@@ -24,10 +25,10 @@ def export(
 ) -> int:
     """Write a row for each cached view of the samples `wanted`, and return how many; the suffix of `out` says how.
 
-    Columns: shard, key, target, target_name, view, label, label_name, agrees, partner, check. With `mixes` also mix and
-    lam, its lambda, which are drawn again. Of a store with top-k also topk_class and topk_probability, which are lists
-    (in CSV separated by spaces). Parquet and CSV take the memory of one shard, npz that of all. Raises ValueError for
-    another suffix, or if there is nothing to write.
+    Columns: shard, key, target, target_name, view, label, label_name, agrees, relation (what the label is to the view:
+    target, partner or neither), partner, check. With `mixes` also mix and lam, its lambda. Of a store with top-k also
+    topk_class and topk_probability, which are lists (in CSV separated by spaces). Parquet and CSV take the memory of
+    one shard, npz that of all. Raises ValueError for another suffix, or if there is nothing to write.
     """
     if out.suffix not in FORMATS:
         raise ValueError(f"out: expected a name that ends in {', '.join(FORMATS)}, found {out}")
@@ -57,9 +58,10 @@ def _table(store: Store, shard: int, samples: NDArray[np.int64], mixes: bool) ->
     """Return the columns of a shard's chosen samples, sample by sample."""
     cached = store.read(range(store.views), shard)
     views = np.flatnonzero(cached.label[:, 0] != store.missing)
-    target = store.targets()[shard].astype(np.int32)
+    target = store.targets()[shard, : store.counts[shard]]
     keys = np.array([*store.keys(shard), ""], dtype=object)  # the last is ALONE's
-    partner = partners_of(store.order(), shard, range(store.views))[np.ix_(views, samples)].T
+    how = mixed(store, shard, range(store.views))
+    relation = relations(cached.label[:, : len(target)], target, how.partner)
     at = np.ix_(views, samples)
     label = cached.label[at].T.astype(np.int32)
     names = np.array([*store.manifest.class_names] or [""], dtype=object)
@@ -74,18 +76,13 @@ def _table(store: Store, shard: int, samples: NDArray[np.int64], mixes: bool) ->
         "label": label.ravel(),
         "label_name": named(label.ravel()),
         "agrees": (label == target[samples][:, None]).ravel(),
-        "partner": keys[np.where(partner == ALONE, len(keys) - 1, partner)].ravel(),
+        "relation": np.array(RELATIONS, object)[relation[at].T.ravel()],
+        "partner": keys[np.where(how.partner == ALONE, len(keys) - 1, how.partner)[at].T.ravel()],
         "check": cached.check[at].T.ravel(),
     }
     if mixes:
-        seeds, recipe = store.seeds(shard), store.manifest.recipe
-        drawn = [
-            plan_mix(recipe, int(seeds[s]), int(seeds[p]), int(v)) if p != ALONE else None
-            for s, row in zip(samples, partner, strict=True)
-            for v, p in zip(views, row, strict=True)
-        ]
-        table["mix"] = np.array([mix.kind if mix else "none" for mix in drawn], object)
-        table["lam"] = np.array([mix.lam if mix else 1.0 for mix in drawn])
+        table["mix"] = np.array(KINDS, object)[how.kind[at].T.ravel()]
+        table["lam"] = how.lam[at].T.ravel()
     if cached.topk_index is not None and cached.topk_logit is not None:
         k = cached.topk_index.shape[-1]
         table["topk_class"] = cached.topk_index[at].transpose(1, 0, 2).reshape(-1, k).astype(np.int32)

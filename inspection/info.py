@@ -59,8 +59,7 @@ def completeness(store: Store) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 def block_sizes(store: Store) -> "np.ndarray[Any, np.dtype[np.int64]]":
     """Return how many views each block has."""
-    first = np.arange(0, store.views, store.manifest.block)
-    return np.minimum(store.views - first, store.manifest.block)
+    return np.array([len(views) for views in store.blocks], np.int64)
 
 
 def command_to_fill(store: Store) -> str:
@@ -120,10 +119,9 @@ def info_text(store: Store) -> str:
 def _missing(store: Store, facts: dict[str, Any]) -> list[str]:
     """Return what is missing, block by block."""
     lines = []
-    for block, shards in enumerate(facts["shards_by_block"]):
+    for views, shards in zip(store.blocks, facts["shards_by_block"], strict=True):
         if shards < facts["shards"]:
-            first, last = block * store.manifest.block, min((block + 1) * store.manifest.block, store.views) - 1
-            lines.append(f"views {first} to {last}: {shards} of {facts['shards']} shards are done")
+            lines.append(f"views {views[0]} to {views[-1]}: {shards} of {facts['shards']} shards are done")
     return [*lines[:5], f"and {len(lines) - 5} more blocks (--json)"] if len(lines) > 6 else lines
 
 

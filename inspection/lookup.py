@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.store import Store
-from ..datasets.augment.plans import plan_mix
-from ..datasets.order import ALONE, Order
+from ..datasets.augment.mixes import KINDS
+from ..datasets.order import ALONE
+from .relations import RELATIONS, mixed, relations
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """A sample's shard and its number there."""
 
 
@@ -25,8 +26,11 @@ class ViewLabel:
     label: int | None
     label_name: str
     agrees: bool | None
+    relation: str | None
+    """What the label is to the view, one of `RELATIONS`."""
     check: int
     partner: str | None
+    """The key of the sample of which the view shows a part, if it does."""
     partner_target: int | None
     partner_target_name: str
     mix: str
@@ -49,8 +53,8 @@ class SampleLabels:
     @property
     def agreement(self) -> float | None:
         """Share of the cached views in which the teacher says the target."""
-        said = [view.agrees for view in self.views if view.agrees is not None]
-        return sum(said) / len(said) if said else None
+        agrees = [view.agrees for view in self.views if view.agrees is not None]
+        return sum(agrees) / len(agrees) if agrees else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +148,7 @@ def classes_named(store: Store, text: str) -> list[int]:
     return found
 
 
-def find(store: Store, key: str) -> Place:
+def find(store: Store, key: str) -> Position:
     """Return where a key is, or of SHARD/KEY where several shards have it; ValueError if there is none."""
     keys = store.key_table()
     names = [shard.name for shard in store.manifest.shards]
@@ -163,53 +167,41 @@ def find(store: Store, key: str) -> Place:
     return found[0]
 
 
-def label(store: Store, place: Place) -> SampleLabels:
+def label(store: Store, place: Position) -> SampleLabels:
     """Return what the teacher said of every view of one sample."""
     shard, sample = place
-    manifest, keys, target = store.manifest, store.keys(shard), store.targets()[shard]
-    cached, seeds = store.read(range(store.views), shard), store.seeds(shard)
-    partners = partners_of(store.order(), shard, range(store.views))[:, sample]
-    views = []
-    for view in range(store.views):
-        said = int(cached.label[view, sample])
-        partner = int(partners[view])
-        mix = plan_mix(manifest.recipe, int(seeds[sample]), int(seeds[partner]), view) if partner != ALONE else None
-        known = said != store.missing
+    manifest, keys, targets = store.manifest, store.keys(shard), store.targets()[shard, : store.counts[shard]]
+    cached, views = store.read(range(store.views), shard), []
+    how = mixed(store, shard, range(store.views))
+    relation = relations(cached.label[:, : len(targets)], targets, how.partner)[:, sample]
+    for view, partner in enumerate(how.partner[:, sample].tolist()):
+        number = int(cached.label[view, sample])
+        known = number != store.missing
+        partner_target = int(targets[partner]) if partner != ALONE else None
         views.append(
             ViewLabel(
                 view=view,
-                label=said if known else None,
-                label_name=class_name(store, said) if known else "not cached",
-                agrees=said == int(target[sample]) if known else None,
+                label=number if known else None,
+                label_name=class_name(store, number) if known else "not cached",
+                agrees=number == int(targets[sample]) if known else None,
+                relation=RELATIONS[relation[view]] if known else None,
                 check=int(cached.check[view, sample]),
                 partner=keys[partner] if partner != ALONE else None,
-                partner_target=int(target[partner]) if partner != ALONE else None,
-                partner_target_name=class_name(store, int(target[partner])) if partner != ALONE else "",
-                mix=mix.kind if mix else "none",
-                lam=mix.lam if mix else 1.0,
+                partner_target=partner_target,
+                partner_target_name=class_name(store, partner_target) if partner_target is not None else "",
+                mix=KINDS[how.kind[view, sample]],
+                lam=float(how.lam[view, sample]),
                 topk=_topk(store, cached.topk_index, cached.topk_logit, view, sample) if known else [],
             )
         )
     return SampleLabels(
         shard=manifest.shards[shard].name,
         key=keys[sample],
-        target=int(target[sample]),
-        target_name=class_name(store, int(target[sample])),
-        seed=int(seeds[sample]),
+        target=int(targets[sample]),
+        target_name=class_name(store, int(targets[sample])),
+        seed=int(store.seeds(shard)[sample]),
         views=views,
     )
-
-
-def partners_of(order: Order, shard: int, views: range) -> NDArray[np.int32]:
-    """Return the partner of each sample of a shard in each of `views` (view, sample), ALONE where there is none."""
-    partners = np.full((len(views), order.samples[shard]), ALONE, np.int32)
-    for cycle in range(views.start // order.repeats, -(-views.stop // order.repeats)):
-        first, second = order.pairs(shard, cycle).T
-        first, second = first[second != ALONE], second[second != ALONE]
-        of_cycle = np.full(order.samples[shard], ALONE, np.int32)
-        of_cycle[first], of_cycle[second] = second, first
-        partners[max(0, cycle * order.repeats - views.start) : (cycle + 1) * order.repeats - views.start] = of_cycle
-    return partners
 
 
 def class_name(store: Store, number: int) -> str:

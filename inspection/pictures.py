@@ -14,7 +14,8 @@ from ..datasets.augment.plans import Box, MixPlan, SimpleCrop, ViewPlan
 from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
-from .lookup import Place, ViewLabel, find, label, partners_of
+from .lookup import Position, ViewLabel, find, label
+from .relations import MARKS
 
 _LINE, _GAP, _CELL = 14, 8, 160
 _PLAIN = ("AutoContrast", "Equalize", "Invert", "Grayscale")  # ops that take no argument
@@ -50,22 +51,22 @@ def show(store: Store, keys: Sequence[str], samples: Samples, views: Sequence[in
     return _grid(rows, cell=max(store.manifest.recipe.size, _CELL))
 
 
-def plan_in_words(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[str]:
+def plan_in_words(store: Store, place: Position, samples: Samples, views: Sequence[int]) -> list[str]:
     """Return what was done to make each of `views`, a line each."""
-    said = label(store, place)
+    labels = label(store, place)
     with store.naming_samples():
         return [
-            "; ".join([*_words(p.image, p.plan), _mix_words(p.mix, said.views[v], p.partner)])
+            "; ".join([*_words(p.image, p.plan), _mix_words(p.mix, labels.views[v], p.partner)])
             for v, p in zip(views, planned(store, place, samples, views), strict=True)
         ]
 
 
-def planned(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[Planned]:
+def planned(store: Store, place: Position, samples: Samples, views: Sequence[int]) -> list[Planned]:
     """Return the plans of `views` of a sample, with those of the partners that they are mixed with."""
     require_views(store, views)
     shard, sample = place
-    renderer, order = Renderer(store.manifest.recipe, samples), store.order()
-    partners = partners_of(order, shard, range(store.views))[:, sample]
+    renderer = Renderer(store.manifest.recipe, samples)
+    partners = store.order().partners(shard, range(store.views))[:, sample]
 
     def one_side(number: int, view: int, mix: MixPlan, partner: Planned | None) -> Planned:
         image = renderer.decode(shard, number)
@@ -75,12 +76,12 @@ def planned(store: Store, place: Place, samples: Samples, views: Sequence[int]) 
     for view in views:
         partner = int(partners[view])
         mix = renderer.mix_plan(shard, sample, partner, view)
-        other = one_side(partner, view, mix, None) if mix.kind != "none" else None
+        other = one_side(partner, view, mix, None) if mix.lam < 1 else None
         found.append(one_side(sample, view, mix, other))
     return found
 
 
-def rendered(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> UInt8Image:
+def rendered(store: Store, place: Position, samples: Samples, views: Sequence[int]) -> UInt8Image:
     """Return the mixed views (n, size, size, 3) of a sample as both stages make them."""
     require_views(store, views)
     shard, sample = place
@@ -88,7 +89,7 @@ def rendered(store: Store, place: Place, samples: Samples, views: Sequence[int])
     rows = Rows(
         shard=np.full_like(numbers, shard),
         sample=np.full_like(numbers, sample),
-        partner=partners_of(store.order(), shard, range(store.views))[numbers, sample],
+        partner=store.order().partners(shard, range(store.views))[numbers, sample],
         view=numbers,
     )
     return Renderer(store.manifest.recipe, samples)(rows).images.numpy()
@@ -100,7 +101,7 @@ def require_views(store: Store, views: Sequence[int]) -> None:
         raise ValueError(f"views: expected 0 to {store.views - 1}, which the store has, found {max(views)}")
 
 
-def _views(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[Picture]:
+def _views(store: Store, place: Position, samples: Samples, views: Sequence[int]) -> list[Picture]:
     said = label(store, place)
     original = Renderer(store.manifest.recipe, samples).decode(*place)
     pictures = [Picture(original, (said.key, f"{said.target} {said.target_name}"))]
@@ -109,7 +110,7 @@ def _views(store: Store, place: Place, samples: Samples, views: Sequence[int]) -
     return pictures
 
 
-def _steps(store: Store, place: Place, samples: Samples, views: Sequence[int]) -> list[list[Picture]]:
+def _steps(store: Store, place: Position, samples: Samples, views: Sequence[int]) -> list[list[Picture]]:
     said, rows = label(store, place), []
     for view, own in zip(views, planned(store, place, samples, views), strict=True):
         row = [Picture(own.image, (f"{said.key}, view {view}", f"{said.target} {said.target_name}"))]
@@ -146,12 +147,12 @@ def _words(image: UInt8Image, plan: ViewPlan) -> list[str]:
     return words + ([f"erased {_box(plan.erase.box)}"] if plan.erase else [])
 
 
-def _mix_words(mix: MixPlan, said: ViewLabel, partner: Planned | None) -> str:
-    if mix.kind == "none":
+def _mix_words(mix: MixPlan, view: ViewLabel, partner: Planned | None) -> str:
+    if view.partner is None:
         return "unmixed"
     box = f", box {_box(mix.box)}" if mix.box else ""
     theirs = f" ({'; '.join(_words(partner.image, partner.plan))})" if partner else ""
-    return f"{mix.kind} with {said.partner}, lambda {mix.lam:.3f}{box}{theirs}"
+    return f"{mix.kind} with {view.partner}, lambda {mix.lam:.3f}{box}{theirs}"
 
 
 def _box(box: Box) -> str:
@@ -159,10 +160,9 @@ def _box(box: Box) -> str:
 
 
 def _caption(view: ViewLabel) -> tuple[str, str]:
-    mixed = f"{view.mix} {view.lam:.2f}" if view.mix != "none" else "unmixed"
-    agrees = {True: "=", False: "!", None: ""}[view.agrees]
-    said = f"{agrees} {view.label} {view.label_name}" if view.label is not None else "not cached"
-    return f"view {view.view}: {mixed}", said
+    mix = "unmixed" if view.partner is None else f"{view.mix} {view.lam:.3f}"
+    words = "not cached" if view.relation is None else f"{MARKS[view.relation]} {view.label} {view.label_name}"
+    return f"view {view.view}: {mix}", words
 
 
 def _grid(rows: Sequence[Sequence[Picture]], cell: int) -> Any:

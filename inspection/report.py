@@ -1,179 +1,245 @@
-"""One self-contained HTML page about a store: what it is, charts, tables, and a gallery of views to filter."""
+"""One self-contained HTML page about a store: three answers, charts, the samples to look at, and a gallery of views."""
 
 import base64
 import hashlib
-import io
 import json
 import math
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..cache.store import Store
+from ..datasets.augment.mixes import KINDS
 from ..datasets.samples import Samples
-from ..datasets.views import Renderer
 from ..runtime import atomic
 from . import svg
-from .info import block_sizes, completeness, info, info_text
-from .lookup import Filter, Place, agreement, label
-from .pictures import fitted, plan_in_words, rendered
-from .stats import Stats, stats
+from .answers import Answer, is_it_whole, is_the_teacher_right, which_deserve_a_look
+from .gallery import TILE, Agreement, agreement, choose, columns, picture
+from .info import block_sizes, completeness, info, info_text, names_in_braces
+from .lookup import Filter, Position
+from .relations import MARKS, RELATIONS
+from .stats import Class, Stats, stats
 
-_TEMPLATE = Path(__file__).with_name("report.html")
-_PIXELS = 200 * 6 * 128**2  # of all views together: about 5 MB
-_TILE, _ORIGINAL, _QUALITY = 128, 192, 70
-_ROWS = 15  # of a table
+MOST_VIEWS = 100_000
+"""On one page."""
+_BYTES = 4_800_000  # of a page; pictures take what the rest leaves
+_PIXELS = 200 * 6 * TILE**2  # of all pictures together
+_LISTED = 20  # samples of the lowest agreement, and lines of each ranking
+_HERE = Path(__file__).parent
 
 
 def report(
     store: Store,
-    samples: Samples,
+    samples: Samples | None,
     out: Path,
     wanted: Filter,
     *,
-    count: int = 100,
+    count: int = 2000,
     views: int = 6,
+    pictures: int = 100,
     progress: Callable[[int], None] = lambda steps: None,
-) -> None:
+) -> int:
     """Write the page to `out`, with `views` of each of `count` samples out of those `wanted`.
 
-    Half of them are those on which the teacher disagrees most, the others are spread over the store. Keys and class
-    names are only ever text. Raises ValueError if there are no labels, or for an image that can't be read.
+    Half of them are those on which the teacher agrees least, the others are spread over the store. Of `pictures` of
+    them, by the same rule, the views are drawn where `samples` are given, until the page is nearly 5 MB. Keys and class
+    names are only ever text. Returns how many samples have pictures. Raises ValueError if there are no labels or too
+    many views are asked for, or for an image that can't be read.
     """
+    if count * views > MOST_VIEWS:
+        expected = f"expected at most {MOST_VIEWS:,} views on a page, found {count:,} samples of {views}"
+        raise ValueError(f"samples: {expected}; ask for fewer")
     found = stats(store, progress)
     chosen = wanted.select(store)
-    places = choose(chosen, agreement(store, chosen, progress), count)
-    tile = min(_TILE, store.manifest.recipe.size, int(math.sqrt(_PIXELS / max(1, len(places) * views))))
-    gallery = []
-    with store.naming_samples():
-        for place in places:
-            gallery.append(_sample(store, place, samples, views, tile))
-            progress(1)
-    template = _TEMPLATE.read_text()
-    script = template.partition("<script>")[2].partition("</script>")[0]
-    parts = {
-        "policy": f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+    shares = agreement(store, chosen, progress)
+    positions = sorted(choose(chosen, shares, max(count, 2 * _LISTED)))
+    data = columns(store, positions, shares, views, progress)
+    template, parts = _template(), _parts(store, found, shares, data)
+    drawn: dict[int, Any] = {}
+    if samples is not None:
+        some = np.zeros_like(chosen)
+        some[tuple(np.array(positions).T)] = True
+        room = _BYTES - len(template) - sum(map(len, parts.values()))
+        numbers = [positions.index(position) for position in choose(some, shares, pictures)]
+        drawn = _pictures(store, samples, positions, numbers, data, room, progress)
+    parts["pictures"] = _json(drawn)
+    page = re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], template)  # in one pass: what is put in stays
+    atomic.write_text(out, page)
+    return len(drawn)
+
+
+def _template() -> str:
+    """Return the page with its style and its script in it, and in its policy the script's digest."""
+    page, style, script = ((_HERE / f"report.{suffix}").read_text() for suffix in ("html", "css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return page.replace("/*style*/", style).replace("/*script*/", script).replace("/*digest*/", digest)
+
+
+def _parts(store: Store, found: Stats, shares: Agreement, data: dict[str, list[Any]]) -> dict[str, str]:
+    """Return what stands in the template's places, by their names, but for the pictures."""
+    facts = info(store)
+    answers = (
+        is_it_whole(facts),
+        is_the_teacher_right(found, facts["teacher_top1"]),
+        which_deserve_a_look(shares.target),
+    )
+    names = {
+        "classes": store.manifest.class_names,
+        "shards": [shard.name for shard in store.manifest.shards],
+        "kinds": KINDS,
+        "relations": RELATIONS,
+        "marks": [MARKS[relation] for relation in RELATIONS],
+        "store": str(store.path),
+        "pattern": names_in_braces([shard.name for shard in store.manifest.shards]),
+    }
+    packed = zlib.compress(_json(data | names).encode(), 9)
+    return {
         "title": escape(f"What {Path(store.manifest.teacher.name).name} said: {store.path.name}"),
-        "summary": _summary(store, found),
+        "answers": "".join(map(_answer, answers)),
         "facts": escape(info_text(store)),
+        "open": "" if facts["complete"] else "open",
         "completeness": svg.heat_map(completeness(store) / block_sizes(store)[:, None], "shards", "blocks of views"),
         "charts": _charts(found),
+        "classes": _classes(found),
         "confusions": _confusions(found),
-        "doubts": _doubts(found),
-        "data": json.dumps({"tile": tile, "samples": gallery}).replace("<", "\\u003c"),
-    }
-    page = re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], template)  # in one pass: nothing put in is looked at
-    atomic.write_text(out, page)
-
-
-def choose(chosen: Any, shares: Any, count: int) -> list[Place]:
-    """Return `count` of the chosen samples (shard, sample): half by the lowest agreement, half evenly spread."""
-    all_places = np.argwhere(chosen & ~np.isnan(shares))
-    order = np.argsort(shares[tuple(all_places.T)], kind="stable")
-    least = order[: count // 2]
-    others = np.setdiff1d(np.arange(len(all_places)), least)
-    spread = others[np.unique(np.linspace(0, len(others) - 1, min(count - len(least), len(others))).astype(int))]
-    return [(int(shard), int(sample)) for shard, sample in all_places[np.concatenate([least, spread])]]
-
-
-def _sample(store: Store, place: Place, samples: Samples, views: int, tile: int) -> dict[str, Any]:
-    """Return what the page shows of one sample; its views are tiles of one picture, side by side."""
-    said = label(store, place)
-    cached = [view.view for view in said.views if view.label is not None]
-    shown = [cached[i] for i in np.unique(np.linspace(0, len(cached) - 1, min(views, len(cached))).astype(int))]
-    strip = Image.new("RGB", (tile * len(shown), tile))
-    for number, image in enumerate(rendered(store, place, samples, shown)):
-        strip.paste(fitted(image, tile), (number * tile, 0))
-    original = Renderer(store.manifest.recipe, samples).decode(*place)
-    plans = plan_in_words(store, place, samples, shown)
-    return {
-        "shard": said.shard,
-        "key": said.key,
-        "target": f"{said.target} {said.target_name}".strip(),
-        "agreement": said.agreement,
-        "original": _data_url(fitted(original, _ORIGINAL)),
-        "strip": _data_url(strip),
-        "views": [
-            {
-                "view": view.view,
-                "label": f"{view.label} {view.label_name}".strip(),
-                "says": "target" if view.agrees else "partner" if view.label == view.partner_target else "neither",
-                "mix": view.mix,
-                "lambda": view.lam,
-                "partner": f"{view.partner}: {view.partner_target} {view.partner_target_name}" if view.partner else "",
-                "top": [f"{name.partition(',')[0] or number} {share:.0%}" for number, name, share in view.topk[:5]],
-                "plan": words,
-            }
-            for view, words in zip((said.views[v] for v in shown), plans, strict=True)
-        ],
+        "lowest": _lowest(store, data),
+        "data": base64.b64encode(packed).decode(),
     }
 
 
-def _data_url(image: Any) -> str:
-    image.save(buffer := io.BytesIO(), "WEBP", quality=_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _pictures(
+    store: Store,
+    samples: Samples,
+    positions: Sequence[Position],
+    numbers: Sequence[int],
+    data: dict[str, list[Any]],
+    room: int,
+    progress: Callable[[int], None],
+) -> dict[int, Any]:
+    """Return by number the pictures of some of the samples at `positions`, as many as there is `room` for in bytes."""
+    first = np.concatenate([[0], np.cumsum(data["views"])]).tolist()
+    cells = max(1, sum(data["views"][number] for number in numbers))
+    tile = min(TILE, store.manifest.recipe.size, int(math.sqrt(_PIXELS / cells)))
+    drawn: dict[int, Any] = {}
+    for number in numbers:
+        views = data["view"][first[number] : first[number + 1]]
+        one = picture(store, positions[number], samples, views, tile)
+        room -= len(_json(one)) + len(f'"{number}":,')
+        if room < 0:
+            break
+        drawn[number] = one
+        progress(1)
+    return drawn
 
 
-def _summary(store: Store, found: Stats) -> str:
-    facts = info(store)
-    tiles = {
-        "samples": f"{found.samples:,}",
-        "views of each": f"{store.views:,}",
-        "labels": f"{found.views:,}",
-        "complete": f"{found.views / (found.views + facts['labels_missing']):.1%}",
-        "agree with the target": f"{found.agreement:.1%}",
-        "say the partner's": f"{found.partner:.1%}",
-        "never agreed with": f"{found.never:,} samples",
-        "bytes a view": f"{facts['bytes_per_view']}",
-    }
-    if facts["teacher_top1"] is not None:
-        tiles["teacher's top-1, held out"] = f"{facts['teacher_top1']:.1f}%"
-    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles.items())
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _answer(answer: Answer) -> str:
+    question, in_short, because = map(escape, answer)
+    return f"<div><dt>{question}</dt><dd><b>{in_short}</b> {because}</dd></div>"
 
 
 def _charts(found: Stats) -> str:
-    shares = [None if share is None else 100 * share for share in found.by_view]
-    lines = {}
-    for kind in ("mixup", "cutmix"):
-        groups = [group for group in found.by_lambda if group.kind == kind]
-        middles = [(group.low + group.high) / 2 for group in groups]
-        lines[f"{kind}: target"] = list(zip(middles, [100 * group.agreement for group in groups], strict=True))
-        lines[f"{kind}: partner's"] = list(zip(middles, [100 * group.partner for group in groups], strict=True))
-    classes = sorted(100 * one.agreement for one in found.by_class if one.agreement is not None)
-    by_view = {"agreement": [(float(view), share) for view, share in enumerate(shares) if share is not None]}
-    most = math.log2(max(2, len(shares)))
+    by_view = [
+        svg.Point(view, share, f"view {view}: the target in {share:.1%} of the samples")
+        for view, share in enumerate(found.by_view)
+        if share is not None
+    ]
+    by_lambda: dict[str, list[svg.Point]] = {}
+    for group in found.by_lambda:
+        where = f"{group.kind}, lambda {group.low:.1f} to {group.high:.1f}, {group.views:,} views"
+        for whose, share in (("the target", group.agreement), ("the partner's", group.partner)):
+            point = svg.Point((group.low + group.high) / 2, share, f"{where}: {whose} in {share:.1%}")
+            by_lambda.setdefault(f"{group.kind}: {whose}", []).append(point)
+    by_class = [
+        svg.Bar(share, f"{_named(one.number, one.name)}: {share:.1%} of {one.views:,} views", one.number)
+        for share, one in _from_the_least(found)
+    ]
+    bits = math.log2(max(2, len(found.by_view))) / len(found.entropy_histogram)
+    entropy = [
+        svg.Bar(samples, f"{number * bits:.1f} to {(number + 1) * bits:.1f} bits: {samples:,} samples")
+        for number, samples in enumerate(found.entropy_histogram)
+    ]
+    view_ticks = {float(view): f"{view:,}" for view in svg.evenly(len(found.by_view) - 1)}
+    lambda_ticks = {tenth / 10: f"{tenth / 10:g}" for tenth in range(0, 11, 2)}
+    bit_ticks = {float(edge): f"{edge * bits:.1f}" for edge in range(0, len(entropy) + 1, 2)}
+    class_ticks = {float(rank): f"{rank:,}" for rank in svg.evenly(len(by_class))}
     charts = {
-        "Agreement with the target by view, %": svg.lines(by_view, high=100),
-        "By lambda, the share of the own view, %": svg.lines({k: v for k, v in lines.items() if v}, high=100),
-        "By class, from the least, %": svg.bars(classes, high=100),
-        f"Doubt: samples by the entropy of their labels, 0 to {most:.1f} bits": svg.bars(found.entropy_histogram),
+        "Agreement with the target, by view": svg.lines({"": by_view}, view_ticks, "view"),
+        "What the label is, by lambda": svg.lines(by_lambda, lambda_ticks, "lambda: share of the own view"),
+        "Agreement by class; a click shows its views": svg.bars(
+            by_class, class_ticks, "classes, from the least agreement", shares=True
+        ),
+        "Doubt: samples by the entropy of their labels": svg.bars(entropy, bit_ticks, "bits"),
     }
-    return "".join(f"<figure><figcaption>{escape(k)}</figcaption>{v}</figure>" for k, v in charts.items())
+    return "".join(
+        f"<figure><figcaption>{escape(title)}</figcaption>{chart}<output>&nbsp;</output></figure>"
+        for title, chart in charts.items()
+    )
+
+
+def _classes(found: Stats) -> str:
+    return _ranking(
+        (f"data-target={one.number}", _named(one.number, one.name), f"{share:.1%}", share)
+        for share, one in _from_the_least(found)[:_LISTED]
+    )
+
+
+def _from_the_least(found: Stats) -> list[tuple[float, Class]]:
+    """Return the classes that have views, with their agreement, lowest first."""
+    known = [(one.agreement, one) for one in found.by_class if one.agreement is not None]
+    return sorted(known, key=lambda pair: pair[0])
 
 
 def _confusions(found: Stats) -> str:
-    rows = [
-        [f"{c.target} {c.target_name}", f"{c.label} {c.label_name}", f"{c.views:,}"] for c in found.confusions[:_ROWS]
+    most = max((one.views for one in found.confusions), default=1)
+    return _ranking(
+        (
+            f"data-target={one.target} data-label={one.label}",
+            f"{_named(one.target, one.target_name)} → {_named(one.label, one.label_name)}",
+            f"{one.views:,} views",
+            one.views / most,
+        )
+        for one in found.confusions[:_LISTED]
+    )
+
+
+def _ranking(rows: Iterable[tuple[str, str, str, float]]) -> str:
+    """Return rows of (what a click shows, name, value, share of the bar) as a list of buttons."""
+    items = [
+        f"<li><button type=button {chosen} style='--share:{share:.1%}'>"
+        f"<span>{escape(name)}</span> <b>{value}</b></button></li>"
+        for chosen, name, value, share in rows
     ]
-    return _table(["target", "label", "views"], rows)
+    return f"<ol class=ranking>{''.join(items)}</ol>" if items else "<p>none</p>"
 
 
-def _doubts(found: Stats) -> str:
-    rows = [
-        [d.key, f"{d.target} {d.target_name}", f"{d.label} {d.label_name}", f"{d.share:.0%}"]
-        for d in found.never_agreed[:_ROWS]
-    ]
-    return _table(["key", "target", "says most often", "in"], rows)
+def _lowest(store: Store, data: dict[str, list[Any]]) -> str:
+    """Return the samples of the lowest agreement as a table; each opens its views."""
+    names = dict(enumerate(store.manifest.class_names))
+    rows = []
+    least = np.lexsort((-np.array(data["certainty"]), data["agreement"]))
+    for number in least[:_LISTED].tolist():
+        key, target, likeliest, certainty = (data[name][number] for name in ("key", "target", "likeliest", "certainty"))
+        cells = (
+            f"<input type=checkbox data-select={number} aria-label='select {escape(key)}'>",
+            f"<button type=button class=link data-sample={number}>{escape(key)}</button>",
+            escape(_named(target, names.get(target, ""))),
+            f"{escape(_named(likeliest, names.get(likeliest, '')))} <span class=soft>in {certainty:.0%}</span>",
+            f"{data['agreement'][number]:.1%}",
+        )
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+    head = "".join(f"<th scope=col>{name}</th>" for name in ("", "key", "target", "most often labelled", "agreement"))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    if not rows:
-        return "<p>none</p>"
-    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+def _named(number: int, name: str) -> str:
+    return str(number) if name in ("", str(number)) else f"{number} {name}"

@@ -1,7 +1,6 @@
 """What the teacher thought of a whole store: how often it agrees, with whom, and where it is in doubt."""
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +13,11 @@ from multiprocessing import get_context
 import numpy as np
 
 from ..cache.store import Store
+from ..datasets.augment.mixes import KINDS
+from ..runtime.cores import usable_cores
 from .counting import BINS, Counts, count
 from .lookup import class_name
+from .relations import PARTNER, TARGET
 
 _AT_ONCE = 32  # shards that a process counts before it tells
 _LISTED = 1000  # samples and confusions that are kept by name
@@ -63,7 +65,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Doubt:
+class NeverAgreed:
     """A sample on which the teacher never agrees with the target."""
 
     shard: str
@@ -89,8 +91,6 @@ class Stats:
     by_view: list[float | None] = field(default_factory=list)
     by_mix: list[Group] = field(default_factory=list)
     by_lambda: list[Group] = field(default_factory=list)
-    mixes_drawn: int = 0
-    """Views behind `by_mix` and `by_lambda`: all, or of a large store as many as are drawn at random."""
     by_class: list[Class] = field(default_factory=list)
     confusions: list[Confusion] = field(default_factory=list)
     entropy: float = 0.0
@@ -99,7 +99,7 @@ class Stats:
     """Samples in each tenth of 0 to log2(views) bits."""
     never: int = 0
     """How many samples the teacher never gives their target."""
-    never_agreed: list[Doubt] = field(default_factory=list)
+    never_agreed: list[NeverAgreed] = field(default_factory=list)
     """The first of those: where it says one and the same thing most often."""
 
 
@@ -111,23 +111,23 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
     n = len(store.counts)
     parts = [range(first, min(first + _AT_ONCE, n)) for first in range(0, n, _AT_ONCE)]
     if len(parts) == 1:
-        found = count(store.path, parts[0])
+        counts = count(store.path, parts[0])
         report(n)
     else:
-        found = Counts.empty(store)
-        workers = min(os.cpu_count() or 1, len(parts))
+        counts = Counts.empty(store)
+        workers = min(usable_cores(), len(parts))
         try:
             with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
                 with _ignoring_interrupts():
                     counting = pool.map(partial(count, store.path), parts)
                 for part, counted in zip(parts, counting, strict=True):
-                    found.merge(counted)
+                    counts.merge(counted)
                     report(len(part))
         except BrokenProcessPool as error:
             raise ValueError(f"{store.path}: a process that counts was killed; is memory short? run again") from error
-    if not found.views.sum():
+    if not counts.views.sum():
         raise ValueError(f"{store.path}: expected labels, found none yet; run cache-teacher first")
-    return _named(store, found)
+    return _named(store, counts)
 
 
 @contextlib.contextmanager
@@ -143,20 +143,27 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _named(store: Store, found: Counts) -> Stats:
+def _named(store: Store, counts: Counts) -> Stats:
     """Return counts as shares, with names."""
-    total, samples = int(found.views.sum()), int(found.of_class[0].sum())
+    views_by_mix = dict(zip(KINDS, counts.mixes.sum(axis=2), strict=True))
+    total, samples = int(counts.views.sum()), int(counts.of_class[0].sum())
     keys, targets = store.key_table(), store.targets()
 
     def group(kind: str, first: int = 0, end: int = BINS) -> Group:
-        counted = np.sum([found.mixes[kind, b] for b in range(first, end) if (kind, b) in found.mixes], axis=0)
-        views, agree, partner = counted.tolist()
-        shares = {"agreement": agree / views, "partner": partner / views}
-        return Group(kind=kind, low=first / BINS, high=end / BINS, views=views, **shares)
+        of_relation = counts.mixes[KINDS.index(kind), first:end].sum(axis=0)
+        shares = of_relation / of_relation.sum()
+        return Group(
+            kind=kind,
+            low=first / BINS,
+            high=end / BINS,
+            views=int(of_relation.sum()),
+            agreement=float(shares[TARGET]),
+            partner=float(shares[PARTNER]),
+        )
 
-    def doubt(share: float, shard: int, sample: int, label: int) -> Doubt:
+    def never_agreed(share: float, shard: int, sample: int, label: int) -> NeverAgreed:
         target = int(targets[shard, sample])
-        return Doubt(
+        return NeverAgreed(
             shard=store.manifest.shards[shard].name,
             key=str(keys[shard, sample]),
             target=target,
@@ -169,12 +176,13 @@ def _named(store: Store, found: Counts) -> Stats:
     return Stats(
         samples=samples,
         views=total,
-        agreement=int(found.agree.sum()) / total,
-        partner=found.partner / total,
-        by_view=[float(a / n) if n else None for a, n in zip(found.agree, found.views, strict=True)],
-        by_mix=[group(kind) for kind in sorted({kind for kind, _ in found.mixes})],
-        by_lambda=[group(kind, b, b + 1) for kind, b in sorted(found.mixes) if kind != "none"],
-        mixes_drawn=int(sum(counted[0] for counted in found.mixes.values())),
+        agreement=int(counts.agree.sum()) / total,
+        partner=int(counts.mixes[..., PARTNER].sum()) / total,
+        by_view=[float(a / n) if n else None for a, n in zip(counts.agree, counts.views, strict=True)],
+        by_mix=[group(kind) for kind in sorted(KINDS) if views_by_mix[kind].any()],
+        by_lambda=[
+            group(kind, b, b + 1) for kind in ("cutmix", "mixup") for b in np.flatnonzero(views_by_mix[kind]).tolist()
+        ],
         by_class=[
             Class(
                 number=number,
@@ -184,7 +192,7 @@ def _named(store: Store, found: Counts) -> Stats:
                 agreement=agree / views if views else None,
                 labels=labels,
             )
-            for number, (samples, views, agree, labels) in enumerate(found.of_class.T.tolist())
+            for number, (samples, views, agree, labels) in enumerate(counts.of_class.T.tolist())
         ],
         confusions=[
             Confusion(
@@ -194,10 +202,10 @@ def _named(store: Store, found: Counts) -> Stats:
                 label_name=class_name(store, label),
                 views=n,
             )
-            for target, label, n in found.confused.most(_LISTED)
+            for target, label, n in counts.confused.most(_LISTED)
         ],
-        entropy=found.entropy / samples,
-        entropy_histogram=found.entropy_histogram.tolist(),
-        never=found.never,
-        never_agreed=[doubt(*one) for one in found.doubts],
+        entropy=counts.entropy / samples,
+        entropy_histogram=counts.entropy_histogram.tolist(),
+        never=counts.never,
+        never_agreed=[never_agreed(*one) for one in counts.never_agreed],
     )

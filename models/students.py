@@ -1,15 +1,19 @@
-"""Students: DeiT's distilled vision transformers from timm (and any other timm model, with its one head)."""
+"""Students: DeiT's distilled vision transformers, timm's other models with two heads, and any other with its one."""
 
 import ast
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from ..runtime.spelling import did_you_mean
+from .heads import distillation_head, keep_both_heads
 from .inputs import normalize
 
 
@@ -19,33 +23,37 @@ class Student(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, image_size: int | None = None) -> None:
+        """Take `model`, built for images of `image_size` pixels or of the size that timm notes; see `heads`."""
         super().__init__()
         config = cast(dict[str, Any], model.pretrained_cfg)
         self.model = model
-        self.distilled = hasattr(model, "head_dist")
+        self.image_size = _only_size(model) or image_size or int(config["input_size"][-1])
+        """Height and width of the images that the model was made for."""
+        self._distillation_head = distillation_head(model, self.image_size)
+        self.distilled = bool(self._distillation_head)
         self.heads: tuple[str, ...] = ("class", "distill") if self.distilled else ("class",)
         self.register_buffer("mean", torch.tensor(config["mean"]), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]), persistent=False)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return logits (n, classes) for each of `heads`, from uint8 images (n, height, width, RGB)."""
-        batch = normalize(images, self.mean, self.std)
-        if not self.distilled:
-            return (self.model(batch),)
-        model = cast(Any, self.model)  # whose own forward returns the heads' average, and both only in training
-        tokens = model.head_drop(model.forward_features(batch)[:, :2])
-        logits = (model.head(tokens[:, 0]), model.head_dist(tokens[:, 1]))
-        return logits[: len(self.heads)]
+        logits = self.model(normalize(images, self.mean, self.std))
+        return cast(tuple[torch.Tensor, ...], logits[: len(self.heads)]) if self.distilled else (logits,)
+
+    def train(self, mode: bool = True) -> Self:
+        """Train or evaluate as any module; both heads answer either way."""
+        super().train(mode)
+        keep_both_heads(self.model)
+        return self
 
     def silence_distillation_head(self) -> None:
         """Zero and freeze a distillation head that nothing trains.
 
         timm's average of the two heads is then half of the class head's logits: the same prediction.
         """
-        head = cast(nn.Linear, self.model.head_dist)
-        for parameter in head.parameters():
-            nn.init.zeros_(parameter.requires_grad_(False))
+        for name in self._distillation_head:
+            nn.init.zeros_(self.model.get_parameter(name).requires_grad_(False))
         self.heads = ("class",)
 
     @property
@@ -54,17 +62,21 @@ class Student(nn.Module):
         return cast(int, self.model.num_classes)
 
     @property
-    def image_size(self) -> int:
-        """Height and width of the images that the model was made for."""
-        fixed = getattr(getattr(self.model, "patch_embed", None), "img_size", None)
-        return int(fixed[0] if fixed else cast(dict[str, Any], self.model.pretrained_cfg)["input_size"][-1])
+    def has_distillation_token(self) -> bool:
+        """Whether two heads answer, each from a token of its own."""
+        return len(self.heads) == 2 and isinstance(self.model, VisionTransformerDistilled)
 
     def require_size(self, size: int) -> None:
         """Raise ValueError if the model takes images of another size than `size` pixels."""
-        expected = getattr(getattr(self.model, "patch_embed", None), "img_size", None)
-        if expected and expected[0] != size:
+        takes_it = _only_size(self.model) in (None, size)
+        if self.distilled and takes_it:
+            try:
+                distillation_head(self.model, size)
+            except ValueError:
+                takes_it = False
+        if not takes_it:
             raise ValueError(
-                f"model: views are {size} pixels, the model takes {expected[0]}; add --model-kwargs img_size={size}"
+                f"model: views are {size} pixels, the model takes {self.image_size}; add --model-kwargs img_size={size}"
             )
 
     def initialize(self, weights: dict[str, torch.Tensor], source: str) -> list[str]:
@@ -74,18 +86,14 @@ class Student(nn.Module):
         antialiasing; those of the class and distillation tokens stay. Heads for another number of classes start
         afresh. Raises ValueError if anything else differs.
         """
-        model, own = cast(Any, self.model), self.model.state_dict()
-        if self.distilled != ("dist_token" in weights):
-            has, found = ("a", "none") if self.distilled else ("no", "one")
+        own, weights = self.model.state_dict(), dict(weights)
+        if self.distilled != any("dist" in name for name in weights):  # as timm names these heads in all families
+            ours, theirs = ("a", "none") if self.distilled else ("no", "one")
             raise ValueError(
-                f"{source}: expected weights with {has} distillation token, found {found}; theirs is another --model"
+                f"{source}: expected weights with {ours} distillation head, found {theirs}; theirs is another --model"
             )
-        weights = dict(weights)
-        if "pos_embed" in own and "pos_embed" in weights and own["pos_embed"].shape != weights["pos_embed"].shape:
-            tokens = 0 if model.no_embed_class else model.num_prefix_tokens
-            weights["pos_embed"] = resample_abs_pos_embed(
-                weights["pos_embed"], model.patch_embed.grid_size, num_prefix_tokens=tokens, antialias=False
-            )
+        if isinstance(self.model, VisionTransformer) and "pos_embed" in weights:
+            weights["pos_embed"] = _resized(weights["pos_embed"], self.model)
         afresh = [head for head in self._classifiers() if _shape(own, head) != _shape(weights, head)]
         kept, wanted = (
             {name: value for name, value in state.items() if name.rpartition(".")[0] not in afresh}
@@ -99,7 +107,8 @@ class Student(nn.Module):
                     "name the --model (and --model-kwargs) that these weights belong to"
                 )
         self.model.load_state_dict({**own, **kept})
-        if self.distilled and not afresh and not model.head_dist.weight.any():
+        silent = not any(self.model.get_parameter(name).any() for name in self._distillation_head)
+        if self.distilled and not afresh and silent:
             self.silence_distillation_head()
         return afresh
 
@@ -111,7 +120,8 @@ class Student(nn.Module):
     def token_similarity(self, images: torch.Tensor) -> torch.Tensor:
         """Return the cosine similarity of class and distillation token, float32 (n, 1 + depth).
 
-        Of the learned tokens first, then of what each block makes of them (Touvron et al. 2021, section 5.2).
+        Of the learned tokens first, then of what each block makes of them (Touvron et al. 2021, section 5.2). Only for
+        a model that `has_distillation_token`.
         """
         model = cast(Any, self.model)
         learned = F.cosine_similarity(model.cls_token[0], model.dist_token[0])
@@ -123,6 +133,22 @@ class Student(nn.Module):
         )
         each = [F.cosine_similarity(tokens[:, 0].float(), tokens[:, 1].float()) for _, tokens in blocks]
         return torch.stack([learned.expand(len(images)), *each], dim=1)
+
+
+def _only_size(model: nn.Module) -> int | None:
+    """Return the height and width of a vision transformer's images; others don't say what they take."""
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    return int(size[0]) if size else None
+
+
+def _resized(pos_embed: torch.Tensor, model: VisionTransformer) -> torch.Tensor:
+    if pos_embed.shape == model.pos_embed.shape:
+        return pos_embed
+    tokens = 0 if model.no_embed_class else model.num_prefix_tokens
+    resized: torch.Tensor = resample_abs_pos_embed(
+        pos_embed, model.patch_embed.grid_size, num_prefix_tokens=tokens, antialias=False
+    )
+    return resized
 
 
 def _shape(state: dict[str, torch.Tensor], layer: str) -> torch.Size | None:
@@ -146,7 +172,8 @@ def open_folder(folder: str) -> Student:
 def classes_of(name: str, weights: dict[str, torch.Tensor], source: str) -> int:
     """Return how many classes the weights of timm model `name` tell apart; ValueError if they are not its weights."""
     if not (config := timm.get_pretrained_cfg(name)):
-        raise ValueError(f"model {name}: expected a timm model")
+        similar = did_you_mean(name, timm.list_models())
+        raise ValueError(f"model {name}: expected a timm model, found none of that name{similar}")
     head = config.classifier
     shape = _shape(weights, head[0] if isinstance(head, tuple) else head or "")
     if shape is None:
@@ -174,11 +201,26 @@ def build_student(name: str, *, classes: int, seed: int, drop_path: float = 0.1,
     `kwargs` reach the timm model (`img_size`, `patch_size`, `embed_dim`, ...). Raises ValueError if timm has no such
     model or it takes no such arguments.
     """
-    torch.manual_seed(seed)
+    if ":" not in name and not timm.is_model(name):
+        similar = did_you_mean(name, timm.list_models())
+        raise ValueError(f"model {name}: expected a timm model, found none of that name{similar}")
     try:
-        return Student(timm.create_model(name, num_classes=classes, drop_path_rate=drop_path, **kwargs))
+        model = _seeded(seed, name, num_classes=classes, drop_path_rate=drop_path, **kwargs)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"model {name}: expected a timm model and arguments that it takes, {kwargs}; {reason}"
-        ) from error
+        if "'drop_path_rate'" not in reason:
+            given = " ".join(f"{key}={value}" for key, value in kwargs.items()) or "none"
+            raise ValueError(f"model {name}: expected arguments that it takes, found {given}; {reason}") from error
+        if drop_path:
+            raise ValueError(f"drop-path: model {name} has no stochastic depth; add --drop-path 0") from error
+        model = _seeded(seed, name, num_classes=classes, **kwargs)
+    size = kwargs.get("img_size")
+    try:
+        return Student(model, size if isinstance(size, int) else None)
+    except ValueError as error:
+        raise ValueError(f"model {name}: {error}") from error
+
+
+def _seeded(seed: int, name: str, **arguments: Any) -> nn.Module:
+    torch.manual_seed(seed)
+    return cast(nn.Module, timm.create_model(name, **arguments))

@@ -10,9 +10,11 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import nn
 
+from ..runtime import atomic
+from ..runtime.spelling import did_you_mean
 from .inputs import normalize
 
 
@@ -59,7 +61,8 @@ def load_teacher(name: str, *, device: torch.device, amp: bool, size: int | None
     source = f"local-dir:{name}" if name and Path(name).is_dir() else name
     if not name or (":" not in source and not timm.is_model(source)):
         expected = "a timm name, such as timm.list_pretrained('regnety*') gives, or a folder that train-teacher wrote"
-        raise ValueError(f"teacher {name or repr(name)}: expected {expected}, found neither")
+        similar = did_you_mean(name, timm.list_pretrained())
+        raise ValueError(f"teacher {name or repr(name)}: expected {expected}, found neither{similar}")
     try:
         model = timm.create_model(source, pretrained=True).eval().requires_grad_(False)
     except Exception as error:  # timm and the hub raise whatever a name, a file or the network makes them
@@ -90,9 +93,10 @@ def save_teacher(model: nn.Module, folder: Path, *, name: str, size: int, class_
     config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
     kept = {key: config[key] for key in ("mean", "std", "interpolation", "first_conv", "classifier") if key in config}
     pretrained = {**kept, "input_size": [3, size, size], "crop_pct": 1.0, "label_names": list(class_names) or None}
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    weights = to_safetensors({key: value.contiguous() for key, value in model.state_dict().items()})
+    atomic.write(folder / "model.safetensors", lambda file: file.write(weights))
     description = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": pretrained}
-    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+    atomic.write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -109,6 +113,6 @@ def _class_names(config: dict[str, Any], classes: int) -> tuple[str, ...]:
     if not names and classes == 1000:
         from timm.data import ImageNetInfo
 
-        info = ImageNetInfo("imagenet-1k")
-        names = [info.index_to_description(index) for index in range(classes)]
+        imagenet = ImageNetInfo("imagenet-1k")
+        names = [imagenet.index_to_description(index) for index in range(classes)]
     return tuple(names) if len(names) == classes else ()

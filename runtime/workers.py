@@ -4,6 +4,7 @@ They come from Python's fork server, a clean process without our threads, CUDA c
 to them through a socket each; what they make comes back in anonymous memory, which needs no room in /dev/shm.
 """
 
+import contextlib
 import functools
 import mmap
 import multiprocessing
@@ -72,7 +73,10 @@ class Workers(Generic[Task]):
             process = context.Process(
                 target=_serve, args=(theirs, self._function), name=f"worker {number}", daemon=True
             )
-            process.start()
+            try:
+                process.start()
+            except EOFError as error:
+                raise WorkerDiedError("the process that starts workers: killed") from error
         self._processes.append(process)
 
     def map(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, mmap.mmap]]:
@@ -146,8 +150,20 @@ def start_fork_server(preload: Sequence[str]) -> None:
         resource_tracker.ensure_running()  # which unblocks SIGINT and SIGTERM, so it goes first
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         forkserver.ensure_running()
+        _end_fork_server_with(forkserver._forkserver)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_fork_server_with(server: Any) -> None:
+    """End the fork server at our exit; by itself it ends only once it has imported all."""
+    if pid := getattr(server, "_forkserver_pid", None):
+        util.Finalize(None, _kill, args=(pid,), exitpriority=0)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _end(processes: list[BaseProcess], connections: list[Connection]) -> None:

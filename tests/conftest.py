@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,12 +91,12 @@ def cached(
     views: int = 6,
     batch_size: int = 16,
     workers: int = 0,
-    **more: object,
+    **more: Any,
 ) -> Store:
     """Run stage 1 in this process and return the store."""
-    options = {"recipe": "deit", "overrides": (), "image_size": SIZE, "seed": 0, "topk": 0, "amp": False, **more}
     store = Store(path) if path.exists() else None
-    request = create.Request.resolve({**options, "views": views}, store, "cpu")
+    given = {"recipe": "deit", "image_size": SIZE, "seed": 0, "topk": 0, "amp": False, **more}
+    request = create.Request.resolve(store, views=views, **given)
     store = store or create.create(path, request, index_shards(urls), teacher)
     with Claims(path) as claims:
         fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=batch_size, workers=workers)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, one-line errors, looking into a store."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import click
 import pytest
 import xarray
 import zarr
+from click.testing import CliRunner
 from PIL import Image
 
 from distillcache.cache.store import Store
 from distillcache.cli import main
+from distillcache.commands.progress import bar
 
 from .conftest import CLASSES, run
 
@@ -30,6 +33,57 @@ def test_every_command_has_help_an_example_and_documented_options(path: str) -> 
     assert command.help and "Example: distillcache" in text
     undocumented = [p.name for p in command.params if isinstance(p, click.Option) and not (p.help or p.show_default)]
     assert not undocumented
+
+
+PATHS = [
+    (path, parameter)
+    for path, command in commands().items()
+    for parameter in command.params
+    if isinstance(parameter.type, click.Path)
+]
+
+
+@pytest.mark.parametrize(("path", "parameter"), PATHS, ids=[f"{path} {p.name}" for path, p in PATHS])
+def test_a_path_on_another_machine_is_refused_in_a_line(
+    path: str, parameter: click.Parameter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [p for p in commands()[path].params if isinstance(p, click.Argument) and p.required]
+    given = ["s3://bucket/a" if p is parameter else "a" for p in arguments]
+    if isinstance(parameter, click.Option):
+        given += [parameter.opts[0], "s3://bucket/a"]
+    done = run(*path.split()[1:], *given)
+    expected = "expected a path on this machine, found s3://bucket/a; name one, and copy between the two"
+    assert done.exit_code == 2 and done.output == f"distillcache: {parameter.opts[0].lstrip('-')}: {expected}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("group", [(), ("inspect",)])
+def test_help_lists_the_commands_in_the_order_of_use_with_a_whole_sentence_each(group: tuple[str, ...]) -> None:
+    text = run(*group, "--help").output
+    names = [path.split()[-1] for path in commands() if path.split()[1:-1] == list(group)]
+    places = [text.index(f"\n  {name} ") for name in names]
+    assert names and places == sorted(places) and "..." not in text.replace("[ARGS]...", "")
+    if not group:
+        assert names[0] == "make-shards" and names.index("cache-teacher") < names.index("train-student")
+        assert places[0] > text.index("Shards and teacher, where you have none:")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    words = {"COMP_WORDS": "distillcache train-s", "COMP_CWORD": "1", "_DISTILLCACHE_COMPLETE": "bash_complete"}
+    done = CliRunner(env=words).invoke(main, prog_name="distillcache")
+    assert done.output == "plain,train-student\n"
+
+
+def test_a_bar_ends_at_its_total(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (None, ValueError):
+        with contextlib.suppress(ValueError), bar("work", 10, "views") as shown:
+            shown.start_t -= 4  # of shorter work nothing is shown
+            shown.start_at(3)
+            shown.update(5)
+            if error:
+                raise error
+        assert ("work: 8/10" if error else "work: 8/8") in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_info_counts_labels_and_bytes(store: Store) -> None:

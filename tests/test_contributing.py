@@ -91,9 +91,7 @@ def test_an_addition_applies_and_works(
     package = tmp_path / "additions" / "distillcache"
     skipped = shutil.ignore_patterns("*.zarr", "tests", "bench", "docs", "runs", "site", "build", ".*", "*.egg-info")
     shutil.copytree(ROOT, package, ignore=skipped)
-    applied = subprocess.run(
-        ["git", "apply", "-"], cwd=package, input=DIFFS[addition], capture_output=True, text=True
-    )
+    applied = subprocess.run(["git", "apply", "-"], cwd=package, input=DIFFS[addition], capture_output=True, text=True)
     assert applied.returncode == 0, applied.stderr
     done = subprocess.run(
         [sys.executable, "-c", BEFORE + WORKS[addition], store.path, shards, teacher_folder,

@@ -72,7 +72,7 @@ def parsed(arguments: list[str]) -> tuple[str, dict[str, Any]]:
 def ours(calls: list[list[str]]) -> Iterator[list[str]]:
     """Yield the arguments of every call of the command line."""
     for program, *arguments in calls:
-        if program == "distillcache":
+        if program == "distillcache" and arguments:  # without any, it completes for a shell
             yield arguments
         elif program == "torchrun":
             yield arguments[arguments.index("distillcache.cli") + 1 :]
@@ -116,9 +116,35 @@ def test_scripts_for_a_cluster_are_shell() -> None:
         assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
+def test_make_help_lists_every_target_and_variable() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert targets and [name for name in targets[1].split() if not re.search(rf"^{name} +\w", text, re.MULTILINE)] == []
+    internal = {"BIN", "RUN", "DIGITS", "NEEDS_TEACHER", "NEEDS_CACHE", "MAKE"}
+    used = set(re.findall(r"\$\((?:if )?\$?\(?([A-Z][A-Z_]+)\b", makefile)) | {"BENCH_SHARDS"}
+    assert used > {"SHARDS", "SEEDS", "LR", "PYTHON"}
+    assert {name for name in used - internal if not re.search(rf"\b{name}\b", text)} == set()
+
+
+INTRODUCTION = """# Commands
+
+Written by `python -m tests.test_docs`; a test compares it with the commands.
+
+Your shell completes commands and options after one line in its start-up file: for bash in `~/.bashrc`, for zsh in
+`~/.zshrc`; fish reads the last one's output from `~/.config/fish/completions/distillcache.fish`.
+
+```sh
+eval "$(_DISTILLCACHE_COMPLETE=bash_source distillcache)"
+eval "$(_DISTILLCACHE_COMPLETE=zsh_source distillcache)"
+_DISTILLCACHE_COMPLETE=fish_source distillcache
+```
+"""
+
+
 def reference() -> str:
     """Return docs/commands.md: every command with its help, as the command line itself has it."""
-    pages = ["# Commands\n\nWritten by `python -m tests.test_docs`; a test compares it with the commands.\n"]
+    pages = [INTRODUCTION]
 
     def describe(command: click.Command, path: str) -> None:
         if isinstance(command, click.Group):

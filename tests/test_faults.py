@@ -252,7 +252,9 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     ),
     "more epochs than views": lambda bench: bench.train("--epochs", 7),
     "a batch larger than an epoch": lambda bench: bench.train("--batch-size", 64),
-    "a student that timm does not know": lambda bench: bench.train("--model", "deit_micro"),
+    "a student that timm does not know": lambda bench: bench.train("--model", "deit_tny"),
+    "a student for distilled training without a second head": lambda bench: bench.train("--model", "pit_ti_224"),
+    "a student without stochastic depth": lambda bench: bench.train("--model", "repvit_m0_9"),
     "a student for another image size": lambda bench: bench.train("--model", "deit_tiny_distilled_patch16_224"),
     "an argument that the student does not take": lambda bench: bench.train("--model-kwargs", "wings=2"),
     "an unknown optimizer": lambda bench: bench.train("--opt", "magic"),
@@ -274,6 +276,10 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "a loss that is not finite": lambda bench: bench.train("--lr", 1000, "--opt", "sgd", "--epochs", 6, "--amp"),
     "evaluating what is not there": lambda bench: bench.run(
         "evaluate", "--checkpoint", "nowhere.pt", "--shards", bench.shards
+    ),
+    "evaluating a store": lambda bench: bench.run("evaluate", "--checkpoint", bench.store, "--shards", bench.shards),
+    "a store or an output on another machine": lambda bench: bench.cache(
+        "--cache", "s3://bucket/k.zarr", shards=bench.shards
     ),
     "evaluating weights without --model": lambda bench: bench.run(
         "evaluate", "--checkpoint", bench.teacher / "model.safetensors", "--shards", bench.shards

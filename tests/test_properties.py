@@ -87,7 +87,7 @@ def test_a_store_gives_back_what_was_written(
     probes = Probes(
         views=np.zeros((1, 2, 2, 3), np.uint8), logits=np.zeros((1, 5), np.float32), at=np.zeros((1, 3), np.int32)
     )
-    made = Store.create(folder / "c.zarr", manifest, indexes, samples_of(indexes, 0), probes)
+    made = Store.create(folder / "c.zarr", manifest, samples_of(indexes, 0), probes)
     views, written = 3 * cycles, {}
     for upto in (3 * (cycles // 2), views):
         made.extend(upto)

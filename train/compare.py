@@ -1,17 +1,17 @@
 """Comparing students: how often they, the teacher and the ground truth disagree, and how alike their tokens grow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..cache.store import Store
 from ..datasets.augment.recipes import named
 from ..datasets.order import in_sequence
 from .evaluate import CentreCrops
+from .student import Student
 
 
 def disagreement(said: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float64]:
@@ -37,9 +37,8 @@ def teacher_labels(store: Store) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def token_similarity(student: nn.Module, crops: CentreCrops) -> list[float]:
+def token_similarity(student: Student, crops: CentreCrops) -> list[float]:
     """Return the mean cosine similarity of class and distillation token: as learned, then after each block."""
     student.eval()
-    similarity = cast(Callable[[torch.Tensor], torch.Tensor], student.token_similarity)
-    sums = [similarity(images).double().sum(0) for images in crops]
+    sums = [student.token_similarity(images).double().sum(0) for images in crops]
     return [float(value) / int(crops.samples.count.sum()) for value in torch.stack(sums).sum(0)]

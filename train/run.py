@@ -46,7 +46,7 @@ def train_student(
                 allow_drift=config.allow_drift,
             )
             replay.require_views(config.epochs)
-        trained_on: dict[str, Any] = {"shards": list(data.samples.urls), "recipe": data.order.recipe.to_dict()}
+        trained_on: dict[str, Any] = {"shards": list(data.samples.files), "recipe": data.order.recipe.to_dict()}
         if data.store:
             trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}
         history = train(

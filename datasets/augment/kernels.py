@@ -17,7 +17,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Number = float | np.int32
 
 
-def _compiled(function: _Function) -> _Function:
+def compiled(function: _Function) -> _Function:
     """Compile at the first call, and keep the result on disk where there is a place for it."""
     try:
         return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
@@ -25,7 +25,7 @@ def _compiled(function: _Function) -> _Function:
         return cast(_Function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
-@_compiled
+@compiled
 def affine(taps: NDArray[np.uint32], matrix: Matrix, fill: tuple[int, int, int]) -> UInt8Image:
     """Return Pillow's bicubic AFFINE transform of an image, (height, width, 3), byte for byte.
 
@@ -59,7 +59,7 @@ def affine(taps: NDArray[np.uint32], matrix: Matrix, fill: tuple[int, int, int])
     return out
 
 
-@_compiled
+@compiled
 def _gather(taps: NDArray[np.uint32], width: int, first: NDArray[np.uint32], around: NDArray[np.uint32]) -> None:
     """Collect the 4 x 4 taps of each pixel, (16, n), from the place of its first."""
     for k in range(16):
@@ -68,7 +68,7 @@ def _gather(taps: NDArray[np.uint32], width: int, first: NDArray[np.uint32], aro
             tap[i] = from_here[first[i]]
 
 
-@_compiled
+@compiled
 def _bicubic(around: UInt8Image, dx: NDArray[np.float64], dy: NDArray[np.float64], out: UInt8Image) -> None:
     for i in range(np.uint64(len(out))):
         first, second = _cubic_of(around, 0, i, dx[i]), _cubic_of(around, 4, i, dx[i])
@@ -77,19 +77,19 @@ def _bicubic(around: UInt8Image, dx: NDArray[np.float64], dy: NDArray[np.float64
         out[i] = int(min(max(value, 0.0), 255.0))
 
 
-@_compiled
+@compiled
 def _cubic_of(around: UInt8Image, row: int, i: int, t: float) -> float:
     a, b, c, d = around[row, i], around[row + 1, i], around[row + 2, i], around[row + 3, i]
     return _cubic(np.int32(a), np.int32(b), np.int32(c), np.int32(d), t)
 
 
-@_compiled
+@compiled
 def _cubic(a: _Number, b: _Number, c: _Number, d: _Number, t: float) -> float:
     """Return Keys' cubic convolution with a = -1, `t` after the second of four taps, in Pillow's order."""
     return b + t * (c - a + t * (2 * (a - b) + c - d + t * (b - a - c + d)))
 
 
-@_compiled
+@compiled
 def shift_rows(padded: UInt8Image, shifts: NDArray[np.int64], fill: tuple[int, int, int]) -> UInt8Image:
     """Return an image (height, width, 3) with each row shifted by its own distance, resampled with four taps.
 
@@ -111,7 +111,7 @@ def shift_rows(padded: UInt8Image, shifts: NDArray[np.int64], fill: tuple[int, i
     return shifted
 
 
-@_compiled
+@compiled
 def _cubic_row(a: UInt8Image, b: UInt8Image, c: UInt8Image, d: UInt8Image, t: float, out: UInt8Image) -> None:
     """Write what lies `t` after the second of four taps, cut off; weights are integers, in units of 2**-12."""
     wa = np.int32(np.rint(-t * (1 - t) ** 2 * 2**12))
@@ -123,7 +123,7 @@ def _cubic_row(a: UInt8Image, b: UInt8Image, c: UInt8Image, d: UInt8Image, t: fl
         out[i] = min(max(np.int32(value) >> np.int32(12), np.int32(0)), np.int32(255))
 
 
-@_compiled
+@compiled
 def grey(image: UInt8Image) -> UInt8Image:
     """Return Pillow's luma (ITU-R 601-2) of an RGB image, (height, width)."""
     height, width, _ = image.shape
@@ -135,7 +135,7 @@ def grey(image: UInt8Image) -> UInt8Image:
     return luma
 
 
-@_compiled
+@compiled
 def histograms(image: UInt8Image) -> NDArray[np.int64]:
     """Return how often each value is found in each channel, (3, 256)."""
     count = np.zeros((3, 256), np.int64)
@@ -145,7 +145,7 @@ def histograms(image: UInt8Image) -> NDArray[np.int64]:
     return count
 
 
-@_compiled
+@compiled
 def look_up(image: UInt8Image, tables: UInt8Image) -> UInt8Image:
     """Return what the tables (3, 256) of its channels say of each value of an image (height, width, 3)."""
     found = np.empty_like(image)
@@ -156,7 +156,7 @@ def look_up(image: UInt8Image, tables: UInt8Image) -> UInt8Image:
     return found
 
 
-@_compiled
+@compiled
 def look_up_noise(quantiles: NDArray[np.uint16], tables: UInt8Image, out: UInt8Image) -> None:
     """Fill `out` (height, width, 3) in order with what the tables (3, 65536) of its channels say of each quantile."""
     height, width, _ = out.shape

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ...runtime.spelling import did_you_mean
 from ...runtime.typed import require_types
 
 CROPS = ("resized", "simple", "centre")
@@ -160,5 +161,5 @@ NAMES = tuple(_RECIPES)
 def named(name: str, *, size: int = 224, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe `name` at `size` pixels with `FIELD=VALUE` overrides; ValueError says what is wrong."""
     if name not in _RECIPES:
-        raise ValueError(f"recipe: expected one of {', '.join(NAMES)}; found {name!r}")
+        raise ValueError(f"recipe: expected one of {', '.join(NAMES)}; found {name!r}{did_you_mean(name, NAMES)}")
     return dataclasses.replace(_RECIPES[name], size=size).override(overrides)

@@ -8,11 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
+from ...runtime.cores import usable_cores
 from .files import base_name, open_file, sha256_of, size_of
 
 MAX_BYTES = 2**28
 """The largest member that is read, 256 MiB."""
 _CLASS_BYTES = 64
+RESTORE = "restore it, or cache again elsewhere"
+"""What to do about a shard or a part of a store that is lost or damaged."""
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
@@ -29,12 +32,12 @@ class Shard:
         if (found := sha256_of(url)) == self.sha256:
             return ""
         told = f"shard {self.name}: expected SHA-256 {self.sha256[:16]}, found {found[:16]}"
-        return f"{told}; it was changed since the store was made: restore it, or cache again elsewhere"
+        return f"{told}; it was changed since the store was made: {RESTORE}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skipped:
-    """A sample that is left out because of its image, and why."""
+    """A sample that is left out, and why: its image can't be used, or a user excluded it."""
 
     shard: str
     key: str
@@ -62,7 +65,7 @@ def index_shards(
     progress: Callable[[Iterable[ShardIndex]], Iterable[ShardIndex]] = iter,
 ) -> list[ShardIndex]:
     """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`."""
-    pool = ThreadPoolExecutor(max(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max(8, usable_cores()))
     try:
         return list(progress(pool.map(lambda url: screen(index_shard(url, digest=digest)), urls)))
     finally:
@@ -93,10 +96,15 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
         raise ValueError(
             f"shard {index.shard.name}: none of its {len(skipped)} images can be used ({first}); leave it out"
         )
+    return only(index, good, skipped)
+
+
+def only(index: ShardIndex, kept: Sequence[int], skipped: Sequence[Skipped]) -> ShardIndex:
+    """Return a shard with the samples `kept` alone, and those that were now `skipped` noted after the others."""
     columns: dict[str, Any] = {
-        name: [getattr(index, name)[i] for i in good] for name in ("keys", "targets", "offsets", "nbytes")
+        name: [getattr(index, name)[i] for i in kept] for name in ("keys", "targets", "offsets", "nbytes")
     }
-    return replace(index, **columns, skipped=tuple(skipped))
+    return replace(index, **columns, skipped=(*index.skipped, *skipped))
 
 
 def index_shard(url: str, *, digest: bool = True) -> ShardIndex:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...runtime import atomic
 from ..augment.philox import Stream, permutation
+from .excluded import Excluded
 from .index import IMAGE_EXTENSIONS
 
 FORMAT = 1
@@ -45,21 +46,25 @@ def make_shards(
     *,
     per_shard: int = 1000,
     seed: int = 0,
+    excluded: Excluded | None = None,
     progress: Callable[[Sequence[Sequence[Entry]]], Iterable[Sequence[Entry]]] = iter,
 ) -> dict[str, int]:
     """Write `SPLIT-NNNNNN.tar`s, classes.txt and shards.json into `out`; return the number of samples of each split.
 
+    Samples whose keys are `excluded` are left out, whatever shard the file says they are in: shards are packed anew.
     `source` is a folder of class folders (one split, `train`; classes are numbered in the order of their names) or
     `digits` (`train` and `val`). Shards that are there already are kept; each is written whole or not at all. Raises
     ValueError if there are no images, or `out` holds shards that were packed otherwise.
     """
     splits, classes = _digits() if source == "digits" else _class_folders(Path(source))
+    if excluded:
+        splits = _without(excluded.of_any_shard(), splits)
     packing = Packing(
         source=Path(source).name, seed=seed, per_shard=per_shard, samples={k: len(v) for k, v in splits.items()}
     )
     out.mkdir(parents=True, exist_ok=True)
     note = out / "shards.json"
-    wanted = {"format": FORMAT, **asdict(packing)}
+    wanted = {"format": FORMAT, **asdict(packing)} | ({"excluded": excluded.of_any_shard().sha256} if excluded else {})
     if note.exists() and (found := json.loads(note.read_text())) != wanted:
         raise ValueError(f"{out}: expected no shards, or those of {wanted}; found {found}; name another folder")
     atomic.write_text(note, json.dumps(wanted, indent=2) + "\n")
@@ -73,6 +78,14 @@ def make_shards(
     for (path, _), packed in zip(todo, progress([entries for _, entries in todo]), strict=True):
         atomic.write(path, partial(_pack, packed))
     return packing.samples
+
+
+def _without(excluded: Excluded, splits: dict[str, list[Entry]]) -> dict[str, list[Entry]]:
+    excluded.require_known(("", entry.key) for entries in splits.values() for entry in entries)
+    kept = {split: [one for one in entries if not excluded.names("", one.key)] for split, entries in splits.items()}
+    if not any(kept.values()):
+        raise ValueError(f"exclude: {excluded.path} names every sample of the source; name fewer")
+    return kept
 
 
 def _pack(entries: Sequence[Entry], file: BinaryIO) -> None:

@@ -87,36 +87,23 @@ def test_extension_over_several_blocks_tops_up_the_last_one(tmp_path: Path, shar
     ("change", "message"),
     [
         ({"recipe": "crop"}, "recipe field"),
-        ({"overrides": ("hflip=0",)}, "recipe field hflip: the store has 0.5, this run asks for 0.0"),
+        ({"overrides": ["hflip=0"]}, "recipe field hflip: the store has 0.5, this run asks for 0.0"),
         ({"image_size": 48}, "recipe field size: the store has 32, this run asks for 48"),
         ({"seed": 1}, "seed: the store has 0, this run asks for 1"),
         ({"topk": 3}, "topk: the store has 2, this run asks for 3"),
     ],
 )
 def test_another_request_is_refused(store: Store, teacher: Teacher, change: dict[str, object], message: str) -> None:
-    unset = {
-        "recipe": None,
-        "overrides": (),
-        "image_size": None,
-        "seed": None,
-        "topk": None,
-        "views": None,
-        "amp": None,
-    }
-    same = create.Request.resolve(unset, store, "cpu")
+    same = create.Request.resolve(store)
     store.manifest.require_same(create.describe(same, teacher, store.manifest.shards))
-    other = create.Request.resolve({**unset, **change}, store, "cpu")
+    other = create.Request.resolve(store, **change)
     with pytest.raises(ValueError) as error:
         store.manifest.require_same(create.describe(other, teacher, store.manifest.shards))
     assert message in str(error.value)
 
 
 def test_another_teacher_is_refused_and_the_same_under_another_name_is_not(store: Store, teacher: Teacher) -> None:
-    request = create.Request.resolve(
-        {"recipe": None, "overrides": (), "image_size": None, "seed": None, "topk": None, "views": None, "amp": None},
-        store,
-        "cpu",
-    )
+    request = create.Request.resolve(store)
     moved = replace(teacher, name="elsewhere")
     store.manifest.require_same(create.describe(request, moved, store.manifest.shards))
     with pytest.raises(ValueError, match="teacher sha256: the store has"):
@@ -173,15 +160,17 @@ def test_a_store_that_vanishes_is_no_success(tmp_path: Path, shards: str, teache
         fill.fill(store, store.samples(expand(shards)), teacher, claims, **given)
 
 
-def test_claims_exclude_other_processes(tmp_path: Path) -> None:
+def test_claims_exclude_other_processes_also_by_another_path(tmp_path: Path) -> None:
     script = "import sys, pathlib; from distillcache.cache.claims import Claims\n"
     script += "with Claims(pathlib.Path(sys.argv[1])) as c: print(c.take(1), c.take(2))"
+    link = tmp_path / "link.zarr"
+    link.symlink_to("c.zarr")
     with Claims(tmp_path / "c.zarr") as claims:
         assert claims.take(1)
-        other = subprocess.run([sys.executable, "-c", script, str(tmp_path / "c.zarr")], capture_output=True, text=True)
+        other = subprocess.run([sys.executable, "-c", script, str(link)], capture_output=True, text=True)
         assert other.stdout.split() == ["False", "True"]
         claims.release(1)
-        other = subprocess.run([sys.executable, "-c", script, str(tmp_path / "c.zarr")], capture_output=True, text=True)
+        other = subprocess.run([sys.executable, "-c", script, str(link)], capture_output=True, text=True)
         assert other.stdout.split() == ["True", "True"]
 
 

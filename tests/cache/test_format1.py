@@ -66,8 +66,7 @@ def make() -> None:
             model, Path(folder), name="test_efficientnet", size=32, class_names=[f"class {c}" for c in range(5)]
         )
         teacher = load_teacher(folder, device=torch.device("cpu"), amp=False)
-    options = {"recipe": "deit", "overrides": (), "image_size": 32, "seed": 1, "topk": 2, "amp": False, "views": 6}
-    request = create.Request.resolve(options, None, "cpu")
+    request = create.Request.resolve(image_size=32, seed=1, topk=2, views=6)
     store = create.create(STORE, request, index_shards([str(SHARDS)]), teacher)
     with Claims(STORE) as claims:
         fill.fill(store, store.samples([str(SHARDS)]), teacher, claims, views=6, batch_size=8, workers=0)

@@ -1,7 +1,9 @@
 """Finding, making and reading shards."""
 
 import io
+import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,29 @@ def test_index_finds_what_webdataset_reads(shards: str) -> None:
         assert index.keys == [sample["__key__"] for sample in theirs]
         assert index.targets == [int(sample["cls"]) for sample in theirs]
         assert [samples.read(s, i) for i in range(len(theirs))] == [sample["jpg"] for sample in theirs]
+
+
+def test_images_that_lie_in_other_files_are_read_from_there(tmp_path: Path, shards: str) -> None:
+    """As in a copy that is packed otherwise: the images of one shard in a file each."""
+    samples = samples_of(index_shards(expand(shards)), 0)
+    count = int(samples.count[0])
+    files = []
+    for i in range(count):
+        files.append(str(tmp_path / f"{i}.jpg"))
+        Path(files[-1]).write_bytes(samples.read(0, i))
+    apart = replace(samples, files=files, file=np.arange(count)[None], offset=np.zeros_like(samples.offset))
+    assert [apart.read(0, i) for i in range(count)] == [samples.read(0, i) for i in range(count)]
+    assert apart.file_name(0, 3) == "3.jpg"
+
+
+def test_processes_that_render_are_sent_no_keys(shards: str) -> None:
+    indexes = index_shards(expand(shards))
+    samples = samples_of(indexes, 0)
+    assert samples.keys is not None and samples.keys[1, :11].tolist() == indexes[1].keys
+    sent = pickle.loads(pickle.dumps(samples))
+    assert sent.keys is None and sent.read(1, 3) == samples.read(1, 3)
+    for name in ("count", "file", "seed", "target", "offset", "nbytes"):
+        assert np.array_equal(getattr(sent, name), getattr(samples, name))
 
 
 def test_made_shards_have_the_same_bytes_every_time(tmp_path: Path) -> None:

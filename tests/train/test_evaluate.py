@@ -212,7 +212,7 @@ def test_weights_that_do_not_fit_are_refused(runs: Path, shards: str, store: Sto
         (tmp_path / "broken.safetensors", (), "found a file that holds none or is damaged"),
         (tmp_path / "pickle.pt", (), "expected weights (.safetensors, or tensors that torch saved)"),
         (tmp_path / "other.pth", (), "found other weights; name their --model"),
-        (tmp_path / "other.pth", ("--model", MODEL), "expected weights with a distillation token, found none"),
+        (tmp_path / "other.pth", ("--model", MODEL), "expected weights with a distillation head, found none"),
         (tmp_path / "other.pth", ("--model", "deit_tiny_patch16_224"), "expected blocks.0"),
         (runs / "plain", ("--head", "distill"), "head: expected one of class"),
         (runs / "plain", ("--real",), "real: expected keys of ImageNet's validation images, found photo000"),

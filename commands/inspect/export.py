@@ -1,0 +1,30 @@
+"""`distillcache inspect export`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..options import filter_options, require_output, say, store_argument, with_options
+from ..paths import LOCAL_PATH
+from ..progress import bar
+
+
+@click.command("export")
+@with_options(store_argument, click.argument("out", type=LOCAL_PATH), *filter_options)
+@click.option("--mixes", is_flag=True, help="Also columns for mix and lambda of each view.")
+def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]) -> None:
+    """Write a row for each cached view to OUT: a .parquet, .csv or .npz file.
+
+    \b
+    Example: distillcache inspect export regnety.zarr labels.parquet --class tabby
+    """
+    from ...inspection.export import FORMATS, export
+    from ...inspection.lookup import Filter
+    from ...inspection.opening import open_store
+
+    require_output("out", out, *FORMATS)
+    store = open_store(cache)
+    with bar("export", len(store.counts), "shards") as shown:
+        rows = export(store, out, Filter(**filters), mixes=mixes, report=shown.update)
+    say(f"{out}: {rows:,} rows, {out.stat().st_size:,} bytes")

@@ -1,0 +1,58 @@
+"""`distillcache inspect report`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..options import filter_options, require_output, say, store_argument, with_options
+from ..paths import LOCAL_PATH
+from ..progress import bar
+
+
+@click.command("report")
+@with_options(store_argument)
+@click.option("--shards", multiple=True, help="Paths, globs, braces or URLs of its shards.  [default: no pictures]")
+@with_options(*filter_options[:2])
+@click.option("--out", type=LOCAL_PATH, default=Path("report.html"), show_default=True, help="The page.")
+@click.option("--samples", type=click.IntRange(1), default=2000, show_default=True, help="Samples on the page.")
+@click.option("--views", type=click.IntRange(1), default=6, show_default=True, help="Views of each.")
+@click.option("--pictures", type=click.IntRange(0), default=100, show_default=True, help="Samples with pictures.")
+def inspect_report(
+    cache: Path,
+    shards: Sequence[str],
+    out: Path,
+    keys: Sequence[str],
+    classes: Sequence[str],
+    samples: int,
+    views: int,
+    pictures: int,
+) -> None:
+    """Write one HTML page below 5 MB: is the store whole, is the teacher right, which samples deserve a look.
+
+    Half of its samples, and of those with pictures, are those on which the teacher agrees least; the others are spread
+    over the store. What is selected there becomes a CSV file for --exclude.
+
+    \b
+    Example: distillcache inspect report regnety.zarr --shards 'train-*.tar' --out report.html
+    """
+    from ...datasets.shards.files import expand
+    from ...inspection.lookup import Filter
+    from ...inspection.opening import open_store
+    from ...inspection.report import report
+
+    require_output("out", out, ".html")
+    store = open_store(cache)
+    images = store.samples(expand(shards)) if shards else None
+    with bar("report", 3 * len(store.counts) + (pictures if shards else 0), "steps") as shown:
+        drawn = report(
+            store,
+            images,
+            out,
+            Filter(keys=keys, classes=classes),
+            count=samples,
+            views=views,
+            pictures=pictures,
+            progress=shown.update,
+        )
+    say(f"{out}: {out.stat().st_size:,} bytes, pictures of {drawn:,} samples")

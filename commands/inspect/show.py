@@ -1,0 +1,44 @@
+"""`distillcache inspect show`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..options import printable, require_output, say, shards_option, store_argument, views_named, with_options
+from ..paths import LOCAL_PATH
+
+
+@click.command("show")
+@with_options(store_argument, click.argument("keys", nargs=-1, required=True), shards_option)
+@click.option("--out", type=LOCAL_PATH, default=Path("grid.png"), show_default=True, help="A PNG file.")
+@click.option("--views", default="8", show_default=True, help="How many views of each sample, or which: FIRST:END.")
+@click.option("--steps", is_flag=True, help="A row a view: from the original, step by step, to the mixed view.")
+@click.option("--plan", is_flag=True, help="Also print the steps in words.")
+def inspect_show(
+    cache: Path, keys: Sequence[str], shards: Sequence[str], out: Path, views: str, steps: bool, plan: bool
+) -> None:
+    """Draw the samples KEYS and their views, as the teacher saw them, into one picture.
+
+    \b
+    Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
+             distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --views 3:4 --steps --plan
+    """
+    from ...datasets.shards.files import expand
+    from ...inspection.lookup import find
+    from ...inspection.opening import open_store
+    from ...inspection.pictures import plan_in_words, show
+    from ...runtime import atomic
+
+    require_output("out", out, ".png")
+    store = open_store(cache)
+    samples = store.samples(expand(shards))
+    how_many = int(views) if views.isdecimal() else 0
+    wanted = range(min(how_many, store.views)) if how_many else views_named(views, store.views)
+    picture = show(store, keys, samples, wanted, steps=steps)
+    atomic.write(out, lambda file: picture.save(file, "PNG"))
+    for key in keys if plan else ():
+        plans = plan_in_words(store, find(store, key), samples, wanted)
+        lines = [f"view {view}: {words}" for view, words in zip(wanted, plans, strict=True)]
+        say("\n  ".join(printable(line, keep="") for line in (key, *lines)))
+    say(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")

@@ -1,0 +1,72 @@
+"""`distillcache inspect verify`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..options import (
+    as_json_flag,
+    device_and_workers,
+    device_option,
+    say,
+    shards_option,
+    store_argument,
+    views_named,
+    with_options,
+    workers_option,
+)
+from ..progress import bar
+
+
+@click.command("verify")
+@with_options(store_argument, shards_option)
+@click.option("--views", metavar="FIRST:END", help="Only these views of each sample, such as 0:3.  [default: all]")
+@click.option(
+    "--fraction",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of the samples, taken at random.",
+)
+@click.option("--teacher", help="Also ask the teacher again: a name as for cache-teacher.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Views rendered at once.")
+@with_options(workers_option, device_option, as_json_flag)
+def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fraction: float, **options: Any) -> None:
+    """Render views again and compare them with the store: exit code 1 where they differ.
+
+    With all views of all samples, the shards' SHA-256 are compared too.
+
+    \b
+    Example: distillcache inspect verify regnety.zarr --shards 'train-*.tar' --fraction 0.01
+    """
+    from ...cache import verify as verifying
+    from ...datasets.shards.files import expand
+    from ...inspection.opening import open_store
+    from ...models.teachers import load_teacher
+
+    store = open_store(cache)
+    samples, wanted = store.samples(expand(shards)), views_named(views, store.views)
+    device, workers = device_and_workers(options["device"], options["workers"])
+    record = store.manifest.teacher
+    amp, size = record.dtype == "bfloat16", record.input_size
+    teacher = load_teacher(options["teacher"], device=device, amp=amp, size=size) if options["teacher"] else None
+    rows = verifying.rows_to_verify(store, wanted, fraction)
+    with bar("verify", sum(map(len, rows)), "views") as shown:
+        found = verifying.verify(
+            store,
+            samples,
+            rows,
+            teacher=teacher,
+            digests=fraction == 1 and len(wanted) == store.views,
+            workers=workers,
+            batch_size=options["batch_size"],
+            report=shown.update,
+        )
+    say(json.dumps(asdict(found) | {"passed": found.passed}, indent=2) if options["as_json"] else str(found))
+    if not found.passed:
+        sys.exit(1)

@@ -1,0 +1,60 @@
+"""Models with a distillation head, which each of timm's families keeps in its own way: so the model itself is asked."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+
+def distillation_head(model: nn.Module, size: int) -> tuple[str, ...]:
+    """Return the names of the parameters that only the second of a model's two sets of logits depends on.
+
+    The model is told to train distilled, as timm has it (`set_distilled_training`), and given images of `size` pixels
+    without values ("meta"), so nothing is computed. Nothing is returned for a model without distilled training.
+    Raises ValueError if the model has that and yet does not return two sets of logits.
+    """
+    if not hasattr(model, "set_distilled_training"):
+        return ()
+    cast(Any, model).set_distilled_training(True)
+    weights = {name: _meta(weight) for name, weight in [*model.named_parameters(), *model.named_buffers()]}
+    training = model.training
+    try:
+        logits = functional_call(model.train(), weights, (torch.empty(2, 3, size, size, device="meta"),))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"expected a model that takes {size} x {size} pixels; {reason}") from error
+    finally:
+        model.train(training)
+    if not isinstance(logits, tuple) or len(logits) != 2 or not _gates(model):
+        raise ValueError(
+            "expected two sets of logits in distilled training, found one; name a model that has a distillation head, "
+            "or one that is not made for distilled training"
+        )
+    names = [name for name, _ in model.named_parameters()]
+    asked = [weights[name] for name in names]
+    of_class, of_distillation = (
+        torch.autograd.grad(head.sum(), asked, allow_unused=True, retain_graph=True) for head in logits
+    )
+    return tuple(
+        name
+        for name, one, other in zip(names, of_class, of_distillation, strict=True)
+        if one is None and other is not None
+    )
+
+
+def keep_both_heads(model: nn.Module) -> None:
+    """Make a model return both sets of logits in evaluation, too, where timm's own would return their average.
+
+    The module that decides that takes itself to be in training; the modules inside it stay in evaluation.
+    """
+    for gate in _gates(model):
+        gate.training = True
+
+
+def _gates(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if getattr(module, "distilled_training", False)]
+
+
+def _meta(weight: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(weight, device="meta").requires_grad_(isinstance(weight, nn.Parameter))
