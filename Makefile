@@ -63,7 +63,7 @@ TOPK ?= 10
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
 .DEFAULT_GOAL := setup
-.PHONY: setup help cache-teacher train-student compare digits-shards test lint bench docs clean
+.PHONY: setup help cache-teacher train-student compare digits-shards test test-ends lint bench docs clean
 
 help:  ## Say what can be made, and with which variables
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 24
@@ -109,6 +109,9 @@ $(DIGITS)/teacher/config.json: | digits-shards
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest
 
+test-ends: setup  ## Run every fault of running processes, with all workers and ranks (20 minutes)
+	ENDS=1 $(BIN)/python -m pytest tests/test_ends.py
+
 lint: setup  ## Run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -119,7 +122,7 @@ lint: setup  ## Run ruff and mypy
 bench: setup  ## Measure, beside other programs
 	$(BIN)/python bench/run.py
 
-docs: setup  ## Build the docs as a site with a search, site/index.html
+docs: setup  ## Build the documentation as a site with a search: site/index.html
 	$(BIN)/python docs/site.py site
 
 clean:  ## Remove what was made of the digits
