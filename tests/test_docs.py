@@ -72,7 +72,7 @@ def parsed(arguments: list[str]) -> tuple[str, dict[str, Any]]:
 def ours(calls: list[list[str]]) -> Iterator[list[str]]:
     """Yield the arguments of every call of the command line."""
     for program, *arguments in calls:
-        if program == "distillcache":
+        if program == "distillcache" and arguments:  # without any, it completes for a shell
             yield arguments
         elif program == "torchrun":
             yield arguments[arguments.index("distillcache.cli") + 1 :]
