@@ -52,7 +52,7 @@ def main(shards: Sequence[str], name: str, views: int, device: str, workers: int
 
     def loss(log_probabilities: torch.Tensor) -> float:
         outputs = (theirs[0], theirs[1])
-        return distillation_loss(outputs, target, log_probabilities, distill="soft", alpha=1.0, tau=TAU).item()
+        return distillation_loss(outputs, target, log_probabilities, distill="soft", alpha=1.0, tau=TAU).total.item()
 
     exact = loss(own)
     click.echo(f"{len(own)} views, {teacher.classes} classes, temperature {TAU:g}, exact loss {exact:.6f}\n")

@@ -59,12 +59,12 @@ class Processes:
         """Return a context in which gradients are added up but not yet averaged."""
         return student.no_sync() if self.world > 1 else nullcontext()  # type: ignore[operator]
 
-    def mean(self, value: torch.Tensor) -> float:
-        """Return the mean of a scalar over all processes."""
-        total = value.detach().double().cpu()
+    def mean(self, values: torch.Tensor) -> list[float]:
+        """Return the mean of each of `values` (n,) over all processes."""
+        totals = values.detach().double().cpu()
         if self.world > 1:
-            dist.all_reduce(total, dist.ReduceOp.SUM, group=self.control)
-        return float(total) / self.world
+            dist.all_reduce(totals, dist.ReduceOp.SUM, group=self.control)
+        return [float(total) / self.world for total in totals]
 
     def ask_largest(self, *values: int) -> Callable[[], list[int]]:
         """Begin to find the largest of each of `values` over all processes; what is returned waits for the answer."""

@@ -5,11 +5,13 @@ to them through a socket each; what they make comes back in anonymous memory, wh
 """
 
 import contextlib
+import errno
 import functools
 import mmap
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import socket
 import threading
@@ -20,11 +22,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 _AHEAD = 2  # tasks of each worker that are sent before their results are asked for
 _SECONDS_TO_END = 5.0
+_FILES_OF_A_WORKER = 6
 _BLOCKED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 Room = Callable[[int], memoryview]
@@ -52,6 +56,7 @@ class Workers(Generic[Task]):
     def __enter__(self) -> "Workers[Task]":
         self._end = util.Finalize(self, _end, args=(self._processes, self._connections), exitpriority=100)
         try:
+            _require_files(self._count)
             start_fork_server(self._preload)
             for number in range(self._count):
                 self._start(number)
@@ -140,6 +145,13 @@ class Workers(Generic[Task]):
         code = process.exitcode or 0
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return WorkerDiedError(f"{process.name}, process {process.pid}: {how}")
+
+
+def _require_files(workers: int) -> None:
+    """Raise OSError if this process, or the fork server, could not hold the connections to so many workers."""
+    open_now, (most, _) = len(list(Path("/proc/self/fd").iterdir())), resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and open_now + _FILES_OF_A_WORKER * workers > most:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def start_fork_server(preload: Sequence[str]) -> None:

@@ -14,7 +14,9 @@ from torch import nn
 
 from ..runtime import atomic
 
-FORMAT = 1
+FORMAT = 2
+"""Of a checkpoint: 1 had no losses of the heads."""
+WEIGHTS_FORMAT = 1
 _METADATA = "distillcache"
 
 
@@ -26,6 +28,9 @@ class Progress:
     step: int = 0
     images: int = 0
     loss_sum: float = 0.0
+    class_loss_sum: float = 0.0
+    distill_loss_sum: float = 0.0
+    """Of the two heads; NaN where nothing is known of the first of them."""
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -37,7 +42,7 @@ def save(path: Path, config: dict[str, Any], progress: Progress, **states: dict[
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return what `save` wrote, tensors on the CPU; ValueError if it can't be read or is newer."""
+    """Return what `save` wrote, or an older version of it; ValueError if it can't be read or is newer."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["format"]
@@ -46,7 +51,9 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: expected a checkpoint, found a damaged file ({type(error).__name__}); "
             "remove it to start over, or name another --out"
         ) from error
-    _require_readable(path, found)
+    _require_readable(path, found, FORMAT)
+    if found < 2 and state["progress"]["step"]:
+        state["progress"] |= {"class_loss_sum": float("nan"), "distill_loss_sum": float("nan")}
     return state
 
 
@@ -56,7 +63,7 @@ def save_weights(path: Path, model: nn.Module, config: dict[str, Any]) -> None:
     Its metadata holds the run's configuration, so that the file says what it is.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    metadata = {_METADATA: json.dumps({"format": FORMAT, "config": config})}
+    metadata = {_METADATA: json.dumps({"format": WEIGHTS_FORMAT, "config": config})}
     atomic.write(path, lambda file: file.write(to_safetensors(weights, metadata)))
 
 
@@ -80,7 +87,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | 
             f"damaged ({type(error).__name__})"
         ) from error
     if noted:
-        _require_readable(path, noted["format"])
+        _require_readable(path, noted["format"], WEIGHTS_FORMAT if path.suffix == ".safetensors" else FORMAT)
     return weights, noted and noted["config"]
 
 
@@ -98,6 +105,6 @@ def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | N
     return state.get("model", state.get("state_dict", state)), state if ours else None
 
 
-def _require_readable(path: Path, found: int) -> None:
-    if found > FORMAT:
-        raise ValueError(f"{path}: expected checkpoint format {FORMAT} or older, found {found}; upgrade distillcache")
+def _require_readable(path: Path, found: int, known: int) -> None:
+    if found > known:
+        raise ValueError(f"{path}: expected checkpoint format {known} or older, found {found}; upgrade distillcache")

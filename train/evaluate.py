@@ -3,18 +3,18 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..datasets.augment.recipes import named
 from ..datasets.loader import Loader
 from ..datasets.order import in_sequence
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
+from .student import Student
 
 BATCH_SIZE = 256
 _LARGEST = 5
@@ -130,7 +130,7 @@ def predict(
     )
 
 
-def predict_student(student: nn.Module, crops: CentreCrops, *, amp: bool = False) -> Predictions:
+def predict_student(student: Student, crops: CentreCrops, *, amp: bool = False) -> Predictions:
     """Return what a student says of `crops`; it is left in the mode it was in."""
     training = student.training
     student.eval()
@@ -140,7 +140,7 @@ def predict_student(student: nn.Module, crops: CentreCrops, *, amp: bool = False
             return tuple(head.float() for head in student(images))
 
     try:
-        return predict(logits_of, cast(tuple[str, ...], student.heads), crops)
+        return predict(logits_of, student.heads, crops)
     finally:
         student.train(training)
 

@@ -1,13 +1,14 @@
 """The training loop: steps, schedule, evaluation, checkpoints. Students and teachers are trained by the same one."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn, cast
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -17,13 +18,15 @@ from ..datasets.augment.philox import Stream, words
 from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay
 from ..runtime.signals import StopRequested, StopSignals
+from ..runtime.spelling import did_you_mean
 from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
 from .evaluate import CentreCrops, predict_student
-from .loss import distillation_loss, from_topk, mixed_target
-from .metrics import RunFolder
+from .loss import Losses, distillation_loss, from_topk, mixed_target
+from .metrics import RunFolder, best_epoch, line_of
 from .stopping import Heard, NonFiniteLossError, RunInterruptedError, Stopping
+from .student import Student
 
 _SECONDS_BEFORE_A_KILL = 25.0  # torchrun kills what has not ended 30 s after SIGTERM
 
@@ -32,8 +35,7 @@ _SECONDS_BEFORE_A_KILL = 25.0  # torchrun kills what has not ended 30 s after SI
 class Run:
     """One training run."""
 
-    student: nn.Module
-    """Takes uint8 views and returns a tuple of logits, one for each of its `heads`; its `model` is what is saved."""
+    student: Student
     replay: Replay
     config: Config
     place: Place
@@ -74,8 +76,9 @@ def optimizer_and_schedule(model: nn.Module, config: Config) -> tuple[torch.opti
             model, opt=config.opt, lr=config.scaled_lr, weight_decay=config.weight_decay, **fused
         )
     except (AssertionError, ValueError, KeyError) as error:
+        like = did_you_mean(config.opt, list_optimizers())
         raise ValueError(
-            f"opt: expected an optimizer that timm knows, found {config.opt!r}; try adamw or sgd"
+            f"opt: expected an optimizer that timm knows, found {config.opt!r}{like}; try adamw or sgd"
         ) from error
     scheduler = CosineLRScheduler(
         optimizer,
@@ -95,7 +98,7 @@ class Training:
         self.signals = signals
         self.stopping = Stopping(signals, run.place.processes, run.place.device)
         self.last = run.place.out / "last.pt"
-        self.model = cast(nn.Module, run.student.model)
+        self.model = run.student.model
         first, config = run.place.processes.first, run.config
         self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config)
         self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if first and config.ema_decay else None
@@ -109,7 +112,7 @@ class Training:
             }
         )
         self.folder = RunFolder(config, run.place, run.trained_on, self.progress.epoch) if first else None
-        student = run.place.processes.wrap(run.student, run.place.device)
+        student = run.place.processes.wrap(cast(nn.Module, run.student), run.place.device)
         self.student = cast(nn.Module, torch.compile(student)) if config.compile else student
         self.rate = 0.0
 
@@ -118,7 +121,8 @@ class Training:
         self.set_rate(epoch)
         progress, size = self.progress, self.config.batch_size
         steps, before, started = self.run.replay.steps(epoch), progress.step, time.monotonic()
-        loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.place.device)
+        sums = (progress.loss_sum, progress.class_loss_sum, progress.distill_loss_sum)
+        loss_sum = torch.tensor(sums, dtype=torch.float64, device=self.place.device)
         while progress.step < steps:
             batch = self._next(batches, loss_sum)
             try:
@@ -134,9 +138,9 @@ class Training:
             progress.step += 1
             progress.images += size
             self.place.report(size)
-            self._heed(self.stopping.after_step(loss, progress.step), loss_sum)
+            self._heed(self.stopping.after_step(loss[0], progress.step), loss_sum)
         self._heed(self.stopping.after_epoch(), loss_sum)
-        progress.loss_sum = self.place.processes.mean(loss_sum)
+        self._note_losses(loss_sum)
         self.rate = (steps - before) * size / max(time.monotonic() - started, 1e-9)
 
     def _next(self, batches: Iterator[Batch], loss_sum: torch.Tensor) -> Batch:
@@ -164,37 +168,37 @@ class Training:
         if signum:
             raise RunInterruptedError(signum, progress)
         if self.folder:
-            loss = progress.loss_sum / progress.step
-            row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
+            row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **self._mean_losses()}
             progress.history.append({**row, **top1, "images_per_second": self.rate})
-        progress.epoch, progress.step, progress.loss_sum = epoch + 1, 0, 0.0
+        progress.epoch, progress.step = epoch + 1, 0
+        progress.loss_sum = progress.class_loss_sum = progress.distill_loss_sum = 0.0
         if self.folder:
             if best_epoch(progress.history) == progress.epoch:
                 checkpoint.save_weights(place.out / "best.safetensors", self.model, asdict(self.config))
             if self.ema and progress.epoch == self.config.epochs:
-                averaged = cast(nn.Module, self.ema.module.model)
-                checkpoint.save_weights(place.out / "ema.safetensors", averaged, asdict(self.config))
+                checkpoint.save_weights(place.out / "ema.safetensors", self.ema.module.model, asdict(self.config))
             self._save()
             self.folder.record(progress.history, last=progress.epoch == self.config.epochs)
-            place.log(_line(progress.history[-1], self.config.epochs))
+            place.log(line_of(progress.history[-1], self.config.epochs))
 
     def _step(self, batch: Batch, epoch: int, step: int) -> torch.Tensor:
-        """Do one optimizer step and return its loss, detached, on the device."""
+        """Do one optimizer step and return its losses (3,), detached, on the device: in all, and of each head."""
         config, rank = self.config, self.place.processes.rank
         # Seeded by its place, a step draws the same stochastic depth whether the run was stopped before it or not.
         torch.manual_seed(int(words(config.seed, Stream.STEP, (epoch, step, rank), 1)[0]) >> 1)
         self.student.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.place.device)
+        total = torch.zeros(3, device=self.place.device)
         for number in range(config.grad_accum_steps):
             part = batch.part(number, config.grad_accum_steps).to(self.place.device)
             if not len(part.images):
                 continue
             last = number == config.grad_accum_steps - 1
             with contextlib.nullcontext() if last else self.place.processes.no_sync(self.student):
-                loss = self._loss(part) * (len(part.images) / len(batch.images))
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+                losses, share = self._losses(part), len(part.images) / len(batch.images)
+                (losses.total * share).backward()  # type: ignore[no-untyped-call]
+            each = [losses.total, losses.target, losses.total * 0 if losses.teacher is None else losses.teacher]
+            total += torch.stack(each).detach() * share
         if config.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad)
         self.optimizer.step()
@@ -202,7 +206,7 @@ class Training:
             self.ema.update(self.run.student)
         return total
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _losses(self, batch: Batch) -> Losses:
         config = self.config
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=config.amp):
             logits = self.student(batch.images)
@@ -227,9 +231,12 @@ class Training:
             device=self.place.device,
             workers=self.place.workers,
         )
-        students = {"top1": self.run.student} | ({"ema_top1": cast(nn.Module, self.ema.module)} if self.ema else {})
-        said = {name: predict_student(student, crops, amp=self.config.amp) for name, student in students.items()}
-        return {f"{name}_{head}": top1 for name, found in said.items() for head, top1 in found.accuracy().items()}
+        students = {"top1": self.run.student} | ({"ema_top1": self.ema.module} if self.ema else {})
+        top1: dict[str, float] = {}
+        for name, student in students.items():
+            predictions = predict_student(student, crops, amp=self.config.amp)
+            top1 |= {f"{name}_{head}": percent for head, percent in predictions.accuracy().items()}
+        return top1
 
     def _save(self) -> None:
         states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -247,8 +254,21 @@ class Training:
         if heard.signum:
             self._stop(heard.signum, loss_sum)
 
+    def _note_losses(self, loss_sum: torch.Tensor) -> None:
+        progress = self.progress
+        progress.loss_sum, progress.class_loss_sum, progress.distill_loss_sum = self.place.processes.mean(loss_sum)
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Return an epoch's mean loss and, where a teacher is learned from, the two of which it is made."""
+        progress = self.progress
+        losses = {"loss": progress.loss_sum / progress.step}
+        if self.config.distill != "none" and math.isfinite(progress.class_loss_sum):
+            losses["loss_class"] = progress.class_loss_sum / progress.step
+            losses["loss_distill"] = progress.distill_loss_sum / progress.step
+        return losses
+
     def _stop(self, signum: int, loss_sum: torch.Tensor) -> NoReturn:
-        self.progress.loss_sum = self.place.processes.mean(loss_sum)
+        self._note_losses(loss_sum)
         if self.place.processes.first:
             self._save()
         raise RunInterruptedError(signum, self.progress)
@@ -265,17 +285,3 @@ class Training:
         if self.place.processes.first and progress.epoch < self.config.epochs:
             self.place.log(f"going on from epoch {progress.epoch + 1}, step {progress.step}")
         return progress
-
-
-def best_epoch(history: list[dict[str, float]]) -> int | None:
-    """Return the first epoch, from 1, of the highest top-1 (of both heads, or of the only one), if it was measured."""
-    name = next((name for name in ("top1_both", "top1_class") if name in history[-1]), None)
-    return int(max(history, key=lambda row: row[name])["epoch"]) if name else None
-
-
-def _line(row: dict[str, float], epochs: int) -> str:
-    top1 = "".join(f"  {k.replace('top1', 'top-1').replace('_', ' ')} {v:.2f}%" for k, v in row.items() if "top1_" in k)
-    return (
-        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  lr {row['lr']:.2e}{top1}"
-        f"  {row['images_per_second']:.0f} images/s"
-    )

@@ -1,5 +1,7 @@
 """The losses of DeiT's distillation (Touvron et al. 2021, section 4), as its published losses.py has them."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
@@ -34,6 +36,14 @@ def from_topk(index: torch.Tensor, value: torch.Tensor, classes: int) -> torch.T
     return torch.minimum(rest.log(), value[:, -1:]).repeat(1, classes).scatter_(1, index, value)
 
 
+class Losses(NamedTuple):
+    """What is minimised, and what of it the ground truth and the teacher ask for, each a scalar."""
+
+    total: torch.Tensor
+    target: torch.Tensor
+    teacher: torch.Tensor | None
+
+
 def distillation_loss(
     logits: tuple[torch.Tensor, ...],
     target: torch.Tensor,
@@ -42,7 +52,7 @@ def distillation_loss(
     distill: Distill,
     alpha: float = 0.5,
     tau: float = 3.0,
-) -> torch.Tensor:
+) -> Losses:
     """Return DeiT's loss: (1 - alpha) of the class head's cross-entropy with `target`, alpha of the distillation's.
 
     `logits` are those of the class head and of the distillation head, each (n, classes); a student without a
@@ -56,11 +66,11 @@ def distillation_loss(
     """
     base = soft_cross_entropy(logits[0], target)
     if distill == "none" or teacher is None:
-        return base
+        return Losses(base, base, None)
     student = logits[-1].float()
     if distill == "hard":
         distillation = F.cross_entropy(student, teacher)
     else:
         ours, theirs = F.log_softmax(student / tau, dim=1), F.log_softmax(teacher.float() / tau, dim=1)
         distillation = F.kl_div(ours, theirs, reduction="sum", log_target=True) * (tau * tau / student.numel())
-    return base * (1 - alpha) + distillation * alpha
+    return Losses(base * (1 - alpha) + distillation * alpha, base, distillation)

@@ -106,3 +106,18 @@ def curves(history: Sequence[dict[str, float]], figure: "Figure") -> "Figure":
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     atomic.write_text(path, json.dumps({"format": FORMAT, **value}, indent=2) + "\n")
+
+
+def best_epoch(history: list[dict[str, float]]) -> int | None:
+    """Return the first epoch, from 1, of the highest top-1 (of both heads, or of the only one), if it was measured."""
+    name = next((name for name in ("top1_both", "top1_class") if name in history[-1]), None)
+    return int(max(history, key=lambda row: row[name])["epoch"]) if name else None
+
+
+def line_of(row: dict[str, float], epochs: int) -> str:
+    """Return an epoch's figures as the line that is logged."""
+    top1 = "".join(f"  {k.replace('top1', 'top-1').replace('_', ' ')} {v:.2f}%" for k, v in row.items() if "top1_" in k)
+    return (
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  lr {row['lr']:.2e}{top1}"
+        f"  {row['images_per_second']:.0f} images/s"
+    )

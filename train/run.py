@@ -4,9 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
-
-from torch import nn
+from typing import Any
 
 from ..cache.store import Store
 from ..cache.verify import drift
@@ -16,12 +14,13 @@ from ..replay.training_set import TrainingSet
 from ..runtime.locks import HeldError, LockFile
 from . import checkpoint
 from .config import Config, Place
-from .loop import Run, best_epoch, train
-from .metrics import write_summary
+from .loop import Run, train
+from .metrics import best_epoch, write_summary
+from .student import Student
 
 
 def train_student(
-    student: nn.Module, data: TrainingSet, held_out: Samples | None, config: Config, place: Place
+    student: Student, data: TrainingSet, held_out: Samples | None, config: Config, place: Place
 ) -> dict[str, Any] | None:
     """Train `student` on `data`, leave student.safetensors and summary.json, and return the summary (rank 0 only).
 
@@ -54,8 +53,7 @@ def train_student(
         )
         if not processes.first:
             return None
-        model = cast(nn.Module, student.model)
-        checkpoint.save_weights(place.out / "student.safetensors", model, asdict(config))
+        checkpoint.save_weights(place.out / "student.safetensors", student.model, asdict(config))
         told = ("model", "distill", "init", "epochs", "batch_size", "seed")
         summary = {name: getattr(config, name) for name in told} | history[-1] | {"best_epoch": best_epoch(history)}
         write_summary(place.out, summary)

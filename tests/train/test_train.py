@@ -322,19 +322,6 @@ def command(store: Store, shards: str, out: Path, *more: object) -> list[str]:
     return [sys.executable, "-m", "distillcache.cli", "train-student", *options, "--model-kwargs", *kwargs]
 
 
-def test_a_killed_worker_is_one_line(tmp_path: Path, store: Store, shards: str) -> None:
-    """Killed as the out-of-memory killer does it, at a moment of its own choice."""
-    run_on = command(store, shards, tmp_path, "--batch-size", 8, "--workers", 2, "--epochs", 9999, "--reuse-views")
-    with subprocess.Popen(run_on, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "metrics.csv").exists():
-            time.sleep(0.1)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 2 and "Traceback" not in said
-    assert "distillcache: a process that renders views died (DataLoader worker" in said.splitlines()[-1]
-
-
 def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
     tmp_path: Path, store: Store, shards: str
 ) -> None:

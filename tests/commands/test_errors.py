@@ -1,0 +1,55 @@
+"""What is said of errors that come from the machine: one line each, which says what to do."""
+
+import errno
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from distillcache.commands.errors import fitted, line_of
+
+
+def test_a_long_message_keeps_its_beginning_and_its_remedy() -> None:
+    line = fitted("shards: " + "x" * 500 + "; name them all")
+    assert len(line) <= 300 and line.startswith("shards: x") and line.endswith("; name them all") and "…" in line
+    assert fitted("a\n b") == "a b"
+
+
+def test_torchs_own_lack_of_memory_is_one_line() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    told = line_of(error.value)
+    assert told == ("memory: this machine's does not suffice; lower --batch-size or --workers", 2)
+    assert line_of(MemoryError()) == told
+
+
+@pytest.mark.parametrize("name", ["", "/dev/shm/nccl-abc"])
+def test_a_full_shared_memory_is_said_with_how_to_enlarge_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: _Full())
+    line, code = line_of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name or None)) or ("", 0)
+    assert code == 2 and line.startswith(name or "/dev/shm") and "docker run --shm-size=1g" in line
+
+
+class _Full:
+    free = 0
+
+
+def test_too_many_open_files_is_one_line(shards: str, tmp_path: Path, teacher_folder: Path) -> None:
+    """A real process that may open 64 files, with more workers than that allows."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "distillcache.cli", "cache-teacher", "--shards", shards, "--device", "cpu",
+            "--cache", str(tmp_path / "c.zarr"), "--teacher", str(teacher_folder), "--image-size", "32",
+            "--workers", "60",
+        ],
+        capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+    )  # fmt: skip
+    lines = [line for line in done.stderr.splitlines() if not re.match(r"[\w-]+: \d+/", line)]
+    assert done.returncode == 2
+    assert lines == ["distillcache: too many open files; allow more (ulimit -n 65536), or use fewer --workers"]
