@@ -83,10 +83,10 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
     workers, val_shards = options.pop("workers"), options.pop("val_shards")
     processes, device_name = join(options.pop("device"))
     with processes.together():
+        options["model_kwargs"] = parse_kwargs([*options["model_kwargs"], *options.pop("more_model_kwargs")])
         device, workers = device_and_workers(device_name, workers)
         start_early(workers)
         data = _training_set(shards, cache, options)
-        options["model_kwargs"] = parse_kwargs([*options["model_kwargs"], *options.pop("more_model_kwargs")])
         config = Config.resolve(data, device.type, **options)
         student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
         held_out = reading.held_out(val_shards) if processes.first else None

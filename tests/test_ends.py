@@ -177,11 +177,11 @@ def cell(fault: str, stage: int, workers: int, ranks: int = 1) -> Cell:
 
 @cells(
     cell("SIGTERM", 1, 1),
-    cell("SIGHUP", 2, 0),
     cell("SIGINT to all", 2, 4),
     cell("SIGUSR1 to one", 2, 1, ranks=2),
     thorough=(
-        cell("SIGUSR1", 1, 0), cell("SIGINT to all", 1, 4), cell("SIGTERM", 2, 1), cell("SIGTERM to all", 2, 0, ranks=2)
+        cell("SIGHUP", 2, 0),
+        cell("SIGHUP", 2, 0), cell("SIGUSR1", 1, 0), cell("SIGINT to all", 1, 4), cell("SIGTERM", 2, 1), cell("SIGTERM to all", 2, 0, ranks=2)
     ),
 )  # fmt: skip
 def test_a_signal_ends_a_run_in_good_order(bench: Bench) -> None:
@@ -223,8 +223,7 @@ def test_a_second_signal_ends_a_run_at_once(bench: Bench) -> None:
 
 @cells(
     cell("killed worker", 1, 2),
-    cell("killed worker", 2, 1, ranks=2),
-    thorough=(cell("killed worker", 2, 4), cell("killed worker", 1, 1)),
+    thorough=(cell("killed worker", 2, 1, ranks=2), cell("killed worker", 2, 4), cell("killed worker", 1, 1)),
 )
 def test_a_killed_worker_is_one_line(bench: Bench) -> None:
     """Killed as the out-of-memory killer does it."""
@@ -284,8 +283,12 @@ def test_a_tiny_shared_memory_is_enough(bench: Bench) -> None:
 
 @cells(
     cell("full disk", 1, 1),
-    cell("full disk", 2, 1, ranks=2),
-    thorough=(cell("full disk", 2, 4), cell("full disk", 1, 0), cell("full disk", 2, 0)),
+    thorough=(
+        cell("full disk", 2, 1, ranks=2),
+        cell("full disk", 2, 4),
+        cell("full disk", 1, 0),
+        cell("full disk", 2, 0),
+    ),
 )
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(bench: Bench) -> None:
     size = "60k" if bench.cell.stage == 1 else "150k"
@@ -317,7 +320,9 @@ def test_an_error_in_a_worker_is_the_line_of_no_workers(bench: Bench) -> None:
 def test_a_runs_folder_has_one_owner(bench: Bench) -> None:
     run = Running(bench.command())
     bench.at_work(run)
+    os.kill(run.process.pid, signal.SIGSTOP)
     code, [line] = Running(bench.command()).end()
+    os.kill(run.process.pid, signal.SIGCONT)
     assert code == 2
     assert (
         f"out: {bench.out} is being written to by another run, pid {run.process.pid} on {socket.gethostname()}" in line
