@@ -181,7 +181,10 @@ def cell(fault: str, stage: int, workers: int, ranks: int = 1) -> Cell:
     cell("SIGUSR1 to one", 2, 1, ranks=2),
     thorough=(
         cell("SIGHUP", 2, 0),
-        cell("SIGHUP", 2, 0), cell("SIGUSR1", 1, 0), cell("SIGINT to all", 1, 4), cell("SIGTERM", 2, 1), cell("SIGTERM to all", 2, 0, ranks=2)
+        cell("SIGUSR1", 1, 0),
+        cell("SIGINT to all", 1, 4),
+        cell("SIGTERM", 2, 1),
+        cell("SIGTERM to all", 2, 0, ranks=2),
     ),
 )  # fmt: skip
 def test_a_signal_ends_a_run_in_good_order(bench: Bench) -> None:
