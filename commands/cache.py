@@ -77,15 +77,12 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
 def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Claims", **options: Any) -> None:
     from ..cache import create, fill
     from ..cache.store import Store
-    from ..datasets.augment import pixels
     from ..datasets.loader import start_early
     from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.files import class_names, expand
     from ..inspection.info import info_text
     from ..models.teachers import load_teacher
 
-    if not pixels.exact_here():
-        say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
     excluded = Excluded.read(options["exclude"]) if options["exclude"] else None
     store = Store(cache) if cache.exists() else None
     if store and excluded:
@@ -101,8 +98,7 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
     measured = store is not None and store.manifest.teacher_top1 is not None
     held_out = None if measured else reading.held_out(options["val_shards"])
     names = class_names(urls) if store is None else []
-    if names and len(names) != model.classes:
-        say(f"the teacher tells {model.classes} classes apart, the shards have {len(names)}", err=True)
+    _warn(model.classes, names)
 
     def index() -> "list[ShardIndex]":
         return reading.screened_index(urls, skip=options["on_bad_image"] == "skip", excluded=excluded)
@@ -128,6 +124,16 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
             start_at=shown.start_at,
         )
     say(info_text(store))
+
+
+def _warn(classes: int, names: Sequence[str]) -> None:
+    """Say what may surprise: a CPU whose views are no others', a teacher of other classes than the shards'."""
+    from ..datasets.augment import pixels
+
+    if not pixels.exact_here():
+        say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
+    if names and len(names) != classes:
+        say(f"the teacher tells {classes} classes apart, the shards have {len(names)}", err=True)
 
 
 def _top1(teacher: "Teacher", held_out: "Samples", *, device: "torch.device", workers: int) -> float:

@@ -115,31 +115,8 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
     `digest` the shard's SHA-256 is left empty.
     """
     name = base_name(url)
-    groups: dict[str, dict[str, tuple[int, int]]] = {}
-    classes: dict[str, bytes] = {}
     try:
-        with open_file(url) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            previous = None
-            for member in tar:
-                key, extension = _split(member.name)
-                if not member.isfile() or extension not in (*IMAGE_EXTENSIONS, "cls"):
-                    continue
-                group = groups.setdefault(key, {})
-                kind = "cls" if extension == "cls" else "image"
-                _require_usable(member, f"{name}, key {key}")
-                if kind in group:
-                    raise ValueError(
-                        f"{name}, key {key}: expected one image and one class, found the key twice; rename one"
-                    )
-                if group and key != previous:
-                    raise ValueError(
-                        f"{name}, key {key}: expected its members one after the other, found others between"
-                    )
-                group[kind] = (member.offset_data, member.size)
-                previous = key
-                if kind == "cls":
-                    classes[key] = (tar.extractfile(member) or io.BytesIO()).read(_CLASS_BYTES + 1)
-            _require_end(file, tar.offset)
+        groups = _groups(url, name)
     except (tarfile.TarError, EOFError, OverflowError) as error:
         raise ValueError(
             f"{name}: expected an uncompressed tar file, found one that can't be read: {error}; pack it again"
@@ -147,17 +124,51 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
     if not groups:
         raise ValueError(f"{name}: expected members KEY.jpg (or .jpeg, .png, .webp) and KEY.cls, found none")
     for key, group in groups.items():
-        if missing := {"image", "cls"} - set(group):
-            raise ValueError(f"{name}, key {key}: expected an image and a .cls, found no {missing.pop()}")
-    keys = list(groups)
+        if not (group.place and group.label is not None):
+            missing = "cls" if group.place else "image"
+            raise ValueError(f"{name}, key {key}: expected an image and a .cls, found no {missing}")
+    places = [group.place or (0, 0) for group in groups.values()]
     return ShardIndex(
         shard=Shard(name=name, nbytes=size_of(url), sha256=sha256_of(url) if digest else ""),
         url=url,
-        keys=keys,
-        targets=[_target(name, key, classes[key]) for key in keys],
-        offsets=[groups[key]["image"][0] for key in keys],
-        nbytes=[groups[key]["image"][1] for key in keys],
+        keys=list(groups),
+        targets=[_target(name, key, group.label or b"") for key, group in groups.items()],
+        offsets=[offset for offset, _ in places],
+        nbytes=[nbytes for _, nbytes in places],
     )
+
+
+@dataclass(slots=True)
+class _Group:
+    """The members of one key: where its image lies (offset and size), and what its .cls holds."""
+
+    place: tuple[int, int] | None = None
+    label: bytes | None = None
+
+
+def _groups(url: str, name: str) -> dict[str, _Group]:
+    """Return the members of a tar by key; ValueError for one that can't be used."""
+    groups: dict[str, _Group] = {}
+    previous = None
+    with open_file(url) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            key, extension = _split(member.name)
+            if not member.isfile() or extension not in (*IMAGE_EXTENSIONS, "cls"):
+                continue
+            where, is_class = f"{name}, key {key}", extension == "cls"
+            _require_usable(member, where)
+            if key in groups and (groups[key].label if is_class else groups[key].place) is not None:
+                raise ValueError(f"{where}: expected one image and one class, found the key twice; rename one")
+            if key in groups and key != previous:
+                raise ValueError(f"{where}: expected its members one after the other, found others between")
+            group = groups.setdefault(key, _Group())
+            previous = key
+            if is_class:
+                group.label = (tar.extractfile(member) or io.BytesIO()).read(_CLASS_BYTES + 1)
+            else:
+                group.place = (member.offset_data, member.size)
+        _require_end(file, tar.offset)
+    return groups
 
 
 def _require_end(file: IO[bytes], end: int) -> None:
