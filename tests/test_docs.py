@@ -40,6 +40,7 @@ STUB = """#!/bin/sh
 """
 MAKE = f"""#!/bin/sh -e
 {shutil.which("make")} -n --no-print-directory RUN=distillcache BIN="${{0%/*}}" PYTHON=python "$@" > "$SAID.sh"
+sed -i "/^make.*: /d" "$SAID.sh"
 sh -e "$SAID.sh"
 """
 

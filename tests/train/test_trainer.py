@@ -16,6 +16,7 @@ from timm.utils import ModelEmaV3
 from distillcache.cache.store import Store
 from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, Training
+from distillcache.train.loss import Losses
 from distillcache.train.run import train_student
 from tests.conftest import run
 
@@ -93,13 +94,14 @@ def test_the_average_of_the_weights_is_timms_also_after_a_stop(
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, store: Store, shards: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    c, original = config(store), Training._loss
+    c, original = config(store), Training._losses
 
-    def loss(self: Training, batch: object) -> torch.Tensor:
+    def losses(self: Training, batch: object) -> Losses:
         bad = self.progress.epoch == 1 and self.progress.step == 1
-        return original(self, batch) * (float("nan") if bad else 1.0)
+        real = original(self, batch)
+        return real._replace(total=real.total * float("nan")) if bad else real
 
-    monkeypatch.setattr(Training, "_loss", loss)
+    monkeypatch.setattr(Training, "_losses", losses)
     last = tmp_path / "last.pt"
     with pytest.raises(NonFiniteLossError, match=f"not finite in epoch 2, step 2; {last} is from before it") as error:
         train_student(student(c), stored(store, shards), None, c, place(tmp_path))
