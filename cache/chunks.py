@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..datasets.shards.index import RESTORE
+from ..runtime.errors import InputError
 from .layout import ArrayByView
 from .storage import LocalStorage
 
@@ -33,14 +34,14 @@ class Chunks:
             for shard in shards:
                 lost = [name for name in names if not self.cached(name, block, shard)]
                 if lost and self.cached("label", block, shard):
-                    raise self.damage(lost[0], self._by_view[lost[0]].chunk(block, shard), "is lost")
+                    raise self.damage(lost[0], self._by_view[lost[0]].chunk(block, shard), "none")
 
-    def damage(self, name: str, chunk: tuple[int, ...], how: str) -> ValueError:
-        """Return the error that says which chunk is lost or damaged, and what to do about it."""
+    def damage(self, name: str, chunk: tuple[int, ...], found: str) -> InputError:
+        """Return the error of a chunk that is lost or damaged, with what mends it."""
         remedy, root = RESTORE, self._storage.root
         if name in self._by_view:
             remedy = f"remove {root}/{_file('label', (*chunk[:2], 0))} and run cache-teacher again"
-        return ValueError(f"{root}: chunk {_file(name, chunk)} {how}; {remedy}")
+        return InputError(root, f"the chunk {_file(name, chunk)}", found, remedy)
 
     def nbytes(self, *, metadata: bool = True) -> dict[str, int]:
         """Return how many bytes each array takes, compressed; its chunks alone, or with its metadata."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
 from ..datasets.shards.index import Shard, ShardIndex, Skipped
+from ..runtime.errors import InputError
 from .claims import Claims
 from .manifest import Manifest, TeacherRecord, library_versions
 from .probes import probe
@@ -59,8 +60,7 @@ class Request:
         given: dict[str, Any] = {"seed": seed, "topk": topk, "views": views, "amp": amp}
         request = replace(base, recipe=whole, **{name: value for name, value in given.items() if value is not None})
         if request.views % whole.repeats:
-            expected = f"expected a multiple of the recipe's {whole.repeats} repeats"
-            raise ValueError(f"views: {expected}, found {request.views}")
+            raise InputError("`views`", f"a multiple of the recipe's {whole.repeats} repeats", request.views)
         return request
 
 
@@ -73,7 +73,7 @@ def describe(
 ) -> Manifest:
     """Return the manifest of the store that `request` asks for; ValueError if the teacher has too few classes."""
     if request.topk > teacher.classes:
-        raise ValueError(f"topk: expected at most the teacher's {teacher.classes} classes, found {request.topk}")
+        raise InputError("`topk`", f"at most the teacher's {teacher.classes} classes", request.topk)
     return Manifest(
         recipe=request.recipe,
         teacher=TeacherRecord(**{field.name: getattr(teacher, field.name) for field in fields(TeacherRecord)}),
@@ -125,16 +125,14 @@ def create(
     samples = samples_of(indexes, request.seed)
     if (beyond := np.argwhere(samples.target >= teacher.classes)).size:
         shard, sample = beyond[0]
-        expected = f"expected a class below the teacher's {teacher.classes}"
-        raise ValueError(
-            f"{indexes[shard].shard.name}, key {indexes[shard].keys[sample]}: {expected}, "
-            f"found {samples.target[shard, sample]}; is it another data set's?"
-        )
+        where = f"{indexes[shard].shard.name}, key {indexes[shard].keys[sample]}"
+        expected = f"a class below the teacher's {teacher.classes}"
+        raise InputError(where, expected, samples.target[shard, sample], "is it another data set's?")
     skipped = [sample for index in indexes for sample in index.skipped]
     manifest = describe(request, teacher, [index.shard for index in indexes], class_names, skipped)
     try:
         probes = probe(manifest, samples, teacher)
     except SampleError as error:
         key = indexes[error.shard].keys[error.sample]
-        raise ValueError(f"shard {error.name}, key {key}: {error.reason}") from error
+        raise error.cause.within(f"shard {error.name}, key {key}") from error
     return Store.create(path, manifest, samples, probes)

@@ -14,6 +14,7 @@ from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime import atomic
+from ..runtime.errors import InputError
 from ..runtime.signals import StopSignals
 from .claims import Claims
 from .records import Labels, Unit
@@ -122,8 +123,8 @@ def _claimed(store: Store, samples: Samples, claims: Claims) -> Iterator[Unit]:
             claims.release(_number(store, unit))
             continue
         if unit.shard not in verified:
-            if difference := samples.difference(unit.shard, store.manifest.shards[unit.shard]):
-                raise ValueError(difference)
+            if changed := samples.difference(unit.shard, store.manifest.shards[unit.shard]):
+                raise changed
             verified.add(unit.shard)
         yield replace(unit, views=missing)
 
@@ -144,7 +145,7 @@ def labels_of(logits: torch.Tensor, check: torch.Tensor, teacher: str, topk: int
     Raises ValueError where they are not finite.
     """
     if not bool(torch.isfinite(logits).all()):
-        raise ValueError(f"teacher {teacher}: expected finite logits, found NaN or infinity; try --no-amp")
+        raise InputError(f"teacher {teacher}", "finite logits", "NaN or infinity", "try `amp=False`")
     labels = Labels(label=logits.argmax(1).cpu().numpy().astype(np.uint32), check=check.numpy().astype(np.uint16))
     if not topk:
         return labels

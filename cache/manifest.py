@@ -11,6 +11,7 @@ from typing import Any
 from ..datasets.augment.recipes import Recipe
 from ..datasets.shards.files import base_name, size_of
 from ..datasets.shards.index import RESTORE, Shard, Skipped
+from ..runtime.errors import InputError
 from ..runtime.typed import require_types
 
 FORMAT = 1
@@ -71,11 +72,11 @@ class Manifest:
     @classmethod
     def from_dict(cls, attributes: dict[str, Any]) -> "Manifest":
         """Return the manifest in a store's attributes; ValueError says why there is none that can be read."""
-        found = attributes.get("format")
-        if not isinstance(found, int):
-            raise ValueError("expected a store that cache-teacher wrote, found another program's Zarr group")
-        if found > FORMAT:
-            raise ValueError(f"expected format {FORMAT} or older, found {found}; install a newer distillcache")
+        written = attributes.get("format")
+        if not isinstance(written, int):
+            raise InputError("", "a store that cache-teacher wrote", "another program's Zarr group")
+        if written > FORMAT:
+            raise InputError("", f"format {FORMAT} or older", written, "install a newer distillcache")
         fields = {k: v for k, v in attributes.items() if k not in ("format", "recipe_fingerprint")}
         try:
             teacher: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields["teacher"].items()}
@@ -92,8 +93,8 @@ class Manifest:
                 require_types(record)
             return manifest
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            told = f"expected the attributes of a format {found} store in zarr.json, found them damaged: {error}"
-            raise ValueError(f"{told}; {RESTORE}") from error
+            expected = f"the attributes of a format {written} store in zarr.json"
+            raise InputError("", expected, f"them damaged: {error}", RESTORE) from error
 
     @property
     def fingerprint(self) -> str:
@@ -107,13 +108,13 @@ class Manifest:
         found = {base_name(url): url for url in urls}
         for shard in self.shards:
             if shard.name not in found:
-                expected = f"expected the {len(self.shards)} that the store was made from"
-                raise ValueError(f"shards: {expected}, found no {shard.name}; name them all: --shards A --shards B")
+                expected = f"the {len(self.shards)} that the store was made from"
+                raise InputError("`shards`", expected, f"no {shard.name}", "name them all: `shards=A` `shards=B`")
             if (size := size_of(found[shard.name])) != shard.nbytes:
-                expected = f"expected the {shard.nbytes} bytes that the store was made from"
-                raise ValueError(f"shard {shard.name}: {expected}, found {size}; it is another shard, or was changed")
+                expected = f"the {shard.nbytes} bytes that the store was made from"
+                raise InputError(f"shard {shard.name}", expected, size, "it is another shard, or was changed")
         if extra := sorted(set(found) - {shard.name for shard in self.shards}):
-            raise ValueError(f"shards: {extra[0]} is not in the store; name only the shards it was made from")
+            raise InputError("`shards`", "only those that the store was made from", extra[0], "leave it out")
         return [found[shard.name] for shard in self.shards]
 
     def require_same(self, asked: "Manifest") -> None:
@@ -121,12 +122,8 @@ class Manifest:
         ours, theirs = self.identity(), asked.identity()
         for name, have in ours.items():
             if have != theirs.get(name):
-                raise ValueError(
-                    f"{name}: the store has {have}, this run asks for {theirs.get(name)}; "
-                    "run with what the store has, or name another --cache"
-                )
-        if extra := sorted(set(theirs) - set(ours)):
-            raise ValueError(f"{extra[0]}: not in the store; run with the shards it has, or name another --cache")
+                remedy = "run with what the store has, or name another `cache`"
+                raise InputError(name, f"the store's {have}", theirs.get(name), remedy)
 
     def identity(self) -> dict[str, Any]:
         """Return by name what must be the same for two runs to make the same views and labels."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.samples import Samples, one_file_a_shard
+from ..runtime.errors import InputError
 from .records import Labels, Probes, Unit
 from .storage import LocalStorage
 from .store import Store
@@ -22,7 +23,7 @@ def merge(out: Path, stores: Sequence[Store], report: Callable[[int], None] = la
     `out` is there already. `report` is told of each unit that was written.
     """
     if out.exists():
-        raise ValueError(f"{out}: expected a path where nothing is yet, found something; name another")
+        raise InputError(out, "a path where nothing is yet", "something", "name another")
     first = stores[0]
     for store in stores[1:]:
         _require_alike(first, store)
@@ -60,9 +61,7 @@ def _require_alike(first: Store, other: Store) -> None:
     theirs = other.manifest.identity()
     for name, have in first.manifest.identity().items():
         if not name.startswith("shard ") and have != theirs.get(name):
-            raise ValueError(
-                f"{name}: expected stores made alike, found {have} in {first.path}, {theirs.get(name)} in {other.path}"
-            )
+            raise InputError(name, "stores made alike", f"{have} in {first.path}, {theirs.get(name)} in {other.path}")
 
 
 def _require_one_shard(name: str, homes: Sequence[tuple[Store, int]]) -> None:
@@ -70,9 +69,11 @@ def _require_one_shard(name: str, homes: Sequence[tuple[Store, int]]) -> None:
     for other, b in others:
         same = first.manifest.shards[a] == other.manifest.shards[b] and first.keys(a) == other.keys(b)
         if not same or not np.array_equal(first.seeds(a)[: first.counts[a]], other.seeds(b)[: other.counts[b]]):
-            raise ValueError(
-                f"shard {name}: expected the same in {first.path} and {other.path}, found another there; "
-                "merge stores of the same shards"
+            raise InputError(
+                f"shard {name}",
+                f"the same in {first.path} and {other.path}",
+                "another there",
+                "merge stores of the same shards",
             )
 
 
@@ -122,9 +123,11 @@ def _unit(merged: Store, homes: Sequence[tuple[Store, int]], block: int, number:
         same = _cut(store.read(range(first, done), other), count)
         if any(getattr(same, a).tobytes() != getattr(labels, a)[: done - first].tobytes() for a in ("label", "check")):
             name = merged.manifest.shards[number].name
-            raise ValueError(
-                f"shard {name}, views {first} to {done - 1}: expected the same labels in {best.path} and {store.path}, "
-                "found others; run inspect verify on both"
+            raise InputError(
+                f"shard {name}, views {first} to {done - 1}",
+                f"the same labels in {best.path} and {store.path}",
+                "others",
+                "run inspect verify on both",
             )
     return Unit(shard=number, block=block, views=range(first, last)), labels
 

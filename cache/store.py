@@ -17,6 +17,7 @@ from ..datasets.order import Order
 from ..datasets.samples import SampleError, Samples, one_file_a_shard
 from ..datasets.shards.index import RESTORE
 from ..runtime import atomic
+from ..runtime.errors import InputError
 from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
@@ -46,7 +47,7 @@ class Store:
     def _open(self) -> None:
         path, storage = self.path, self._storage
         if path.is_file():
-            raise ValueError(f"{path}: expected a store, which is a folder, found a file")
+            raise InputError(path, "a store, which is a folder", "a file")
         try:
             self._group = zarr.open_group(path, mode="r+" if storage.writable else "r", zarr_format=3)
         except (FileNotFoundError, ValueError, KeyError) as error:
@@ -54,12 +55,12 @@ class Store:
             if storage.exists("zarr.json"):
                 found = f"a damaged one (zarr.json); {RESTORE}"
             elif storage.exists():
-                found = "a folder that is none; name another --cache"
-            raise ValueError(f"{path}: expected a store, found {found}") from error
+                found = "a folder that is none; name another `cache`"
+            raise InputError(path, "a store", found) from error
         try:
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        except InputError as error:
+            raise error.within(str(path)) from error
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
@@ -154,7 +155,7 @@ class Store:
     def write(self, unit: Unit, labels: Labels) -> None:
         """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
         if not self._storage.exists("zarr.json"):
-            raise ValueError(f"{self.path}: expected the store that is being filled, found it removed; run again")
+            raise InputError(self.path, "the store that is being filled", "it removed", "run again")
         first = unit.block * self.manifest.block
         for name in self.by_view:
             if name == "label":  # commits: what it stands for is on disk before it is, also if the power fails
@@ -180,7 +181,9 @@ class Store:
         if (absent := (labels.label == self.missing) & real).any():
             view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
             name, view = self.manifest.shards[shard].name, view + cycle * repeats
-            raise ValueError(f"{self.path}: shard {name} has no labels for view {view}; run cache-teacher again first")
+            raise InputError(
+                self.path, f"labels for view {view} of shard {name}", "none", "run cache-teacher again first"
+            )
         return labels
 
     def read(self, views: range, shard: int | None = None) -> Labels:
@@ -221,13 +224,12 @@ class Store:
 
     @contextlib.contextmanager
     def naming_samples(self) -> Iterator[None]:
-        """Turn a SampleError into a ValueError that names the sample's key."""
+        """Turn a SampleError into a InputError that names the sample's key."""
         try:
             yield
         except SampleError as error:
             where = self.where(error.shard, error.sample)
-            doubt = "" if error.reason.endswith("run again") else "; is the shard what the store was made from?"
-            raise ValueError(f"{where}: {error.reason}{doubt}") from error
+            raise error.cause.within(where, "is the shard what the store was made from?") from error
 
     def probes(self) -> Probes:
         """Return the probe views and what the teacher said of them."""
@@ -245,17 +247,17 @@ class Store:
             if name in self.by_view or array.nchunks_initialized == array.nchunks:
                 return np.asarray(array[index])
         except KeyError as error:
-            raise ValueError(f"{self.path}: array {name} is missing; {RESTORE}") from error
+            raise InputError(self.path, f"the array {name}", "none", RESTORE) from error
         except (RuntimeError, ValueError):
             pass  # what zarr says names no chunk
         for chunk in np.ndindex(*array.cdata_shape):
             try:
                 if name not in self.by_view and not self.chunks.exists(name, *chunk):
-                    raise self.chunks.damage(name, chunk, "is lost")
+                    raise self.chunks.damage(name, chunk, "none")
                 array.get_block_selection(chunk)
             except RuntimeError as error:
-                raise self.chunks.damage(name, chunk, "can't be decompressed") from error
-        raise ValueError(f"{self.path}: array {name} is damaged; {RESTORE}")
+                raise self.chunks.damage(name, chunk, "one that can't be decompressed") from error
+        raise InputError(self.path, f"the array {name}", "a damaged one", RESTORE)
 
 
 def _create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probes: Probes) -> None:

@@ -11,6 +11,7 @@ from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer, Views
+from ..runtime.errors import InputError
 from .store import Store
 from .teacher import Teacher
 
@@ -116,7 +117,7 @@ def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
             keep = lucky[np.minimum(rows.sample, partner)] & (rows.view >= asked.start) & (rows.view < asked.stop)
             chosen.append(rows[np.flatnonzero(keep)])
     if not any(map(len, chosen)):
-        raise ValueError("verify: none of the cached views is chosen; take more --views or a larger --fraction")
+        raise InputError("verify", "some of the cached views", "none", "take more `views` or a larger `fraction`")
     return [rows for rows in chosen if len(rows)]
 
 
@@ -138,14 +139,12 @@ def verify(
     Raises ValueError for another teacher than the store's, or an image that can't be read.
     """
     if teacher and teacher.sha256 != store.manifest.teacher.sha256:
-        raise ValueError(
-            f"teacher: the store's is {store.manifest.teacher.name} ({store.manifest.teacher.sha256[:16]}), "
-            f"found {teacher.name} ({teacher.sha256[:16]}); name the store's"
-        )
+        ours, theirs = (f"{one.name} ({one.sha256[:16]})" for one in (store.manifest.teacher, teacher))
+        raise InputError("`teacher`", f"the store's, {ours}", theirs, "name the store's")
     found = Verification(missing=_missing(store), drift=drift(store, samples))
     if digests:
         differences = (samples.difference(*numbered) for numbered in enumerate(store.manifest.shards))
-        found.changed = [text for text in differences if text]
+        found.changed = [str(error) for error in differences if error]
     for shard in range(len(store.manifest.shards)):
         store.keys(shard)  # raises where they are damaged
 

@@ -1,6 +1,7 @@
 """Errors in one line each, with the exit code that they mean: 2 bad input, 1 a failed check, 128 + N signal N."""
 
 import errno
+import re
 import shutil
 import signal
 import sys
@@ -13,6 +14,8 @@ from ..runtime.workers import WorkerDiedError
 
 _LONGEST = 300
 _SHARED_MEMORY = Path("/dev/shm")
+_PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]+))?`(:)?")
+"""A parameter of ours in an error's words, alone or with a value; with a colon, where it is what the error is about."""
 _ENLARGE = "it is too small; enlarge it (docker run --shm-size=1g, or mount -o remount,size=1g /dev/shm)"
 
 
@@ -32,11 +35,19 @@ def line_of(error: BaseException) -> tuple[str, int] | None:
         return _of_the_system(error), 2
     if isinstance(error, RuntimeError) and _is_of_a_peer(error):
         return "another process of this run ended; its own line says why; run the same command again to go on", 1
-    if isinstance(error, ValueError):
-        return str(error), 2
-    if isinstance(error, RuntimeError) and isinstance(code := getattr(error, "exit_code", None), int):
-        return str(error), code
-    return None
+    if isinstance(error, (ValueError, RuntimeError)) and isinstance(code := getattr(error, "exit_code", None), int):
+        return _PARAMETER.sub(_as_option, str(error)), code
+    return (str(error), 2) if isinstance(error, ValueError) else None
+
+
+def _as_option(parameter: re.Match[str]) -> str:
+    """Return how a parameter is given on the command line: `amp=False` is --no-amp."""
+    name, value, is_subject = parameter[1].replace("_", "-"), parameter[2], parameter[3]
+    if is_subject:
+        return f"{name}:"
+    if value in ("True", "False"):
+        return f"--{name}" if value == "True" else f"--no-{name}"
+    return f"--{name} {value}" if value else f"--{name}"
 
 
 def fitted(line: str) -> str:

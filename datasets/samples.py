@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.errors import InputError
 from .order import sample_seeds
 from .shards.files import base_name, read_range
 from .shards.index import Shard, ShardIndex
@@ -36,15 +37,15 @@ class Samples:
         start, length = int(self.offset[shard, sample]), int(self.nbytes[shard, sample])
         data = read_range(self._file(shard, sample), start, length)
         if len(data) != length:
-            raise ValueError(f"expected {length} bytes at {start}, found {len(data)}: the shard is shorter than it was")
+            raise InputError("", f"{length} bytes at {start}", f"{len(data)}: the shard is shorter than it was")
         return data
 
     def file_name(self, shard: int, sample: int) -> str:
         """Return the name of the file that a sample lies in."""
         return base_name(self._file(shard, sample))
 
-    def difference(self, shard: int, expected: Shard) -> str:
-        """Return how a shard's bytes differ from what is expected of them, or nothing; reads them all."""
+    def difference(self, shard: int, expected: Shard) -> InputError | None:
+        """Return how a shard's bytes differ from what is expected of them, or None; reads them all."""
         return expected.difference(self._file(shard, 0))
 
     def _file(self, shard: int, sample: int) -> str:
@@ -62,14 +63,14 @@ def one_file_a_shard(shards: int, columns: int) -> NDArray[np.int32]:
 
 
 class SampleError(ValueError):
-    """An image that can't be read or decoded; `shard` and `sample` say which, `reason` why."""
+    """An image that can't be read or decoded; `shard` and `sample` say which, `cause` why."""
 
-    def __init__(self, shard: int, sample: int, name: str, reason: str) -> None:
-        super().__init__(shard, sample, name, reason)
-        self.shard, self.sample, self.name, self.reason = shard, sample, name, reason
+    def __init__(self, shard: int, sample: int, name: str, cause: InputError) -> None:
+        super().__init__(shard, sample, name, cause)
+        self.shard, self.sample, self.name, self.cause = shard, sample, name, cause
 
     def __str__(self) -> str:
-        return f"shard {self.name}, sample {self.sample}: {self.reason}"
+        return f"shard {self.name}, sample {self.sample}: {self.cause}"
 
 
 def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:

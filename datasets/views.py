@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..runtime.errors import InputError
 from .augment import pixels
 from .augment.kernels import UInt8Image
 from .augment.plans import UNMIXED, MixPlan, ViewPlan, plan_mix, plan_view
@@ -99,6 +100,10 @@ class Renderer:
         """Return the image of one sample, (height, width, 3) uint8. Raises SampleError."""
         try:
             return pixels.decode(self.samples.read(shard, sample))
-        except (ValueError, OSError) as error:
-            gone = f"{error.filename}: {error.strerror}; mend that and run again" if isinstance(error, OSError) else ""
-            raise SampleError(shard, sample, self.samples.file_name(shard, sample), gone or str(error)) from error
+        except InputError as error:
+            raise SampleError(shard, sample, self.samples.file_name(shard, sample), error) from error
+        except OSError as error:
+            gone = InputError(
+                "", "a file that can be read", f"{error.filename}: {error.strerror}", "mend that and run again"
+            )
+            raise SampleError(shard, sample, self.samples.file_name(shard, sample), gone) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime import atomic
+from ..runtime.optional import optional
 from .stats import Stats
 
 _NAMED = 12  # bars with a class's name
@@ -13,11 +14,7 @@ _OUTLIERS = 3  # dots with one
 
 def plot(found: Stats, out: Path, title: str) -> None:
     """Draw `found` into the PNG file `out`; ValueError if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("plot: matplotlib is not installed; run: pip install 'distillcache[plots]'") from error
-    figure = Figure(figsize=(15, 9), layout="constrained")
+    figure = optional("matplotlib.figure", extra="plots", where="`plot`").Figure(figsize=(15, 9), layout="constrained")
     figure.suptitle(_plain(title))
     parts: Any = figure.subfigures(2, 1)
     rows = ((_by_view, _by_lambda, _by_class), (_histogram, _entropy, _confusions))

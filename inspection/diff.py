@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..cache.store import Store
+from ..runtime.errors import InputError
 from .counting import Confusions
 from .lookup import class_name
 
@@ -74,7 +75,7 @@ def diff(first: Store, second: Store, report: Callable[[int], None] = lambda sha
         worst = sorted([*worst, *((-int(times[i]), shard, i, len(rows)) for i in top)])[:_LISTED]
         report(1)
     if not found.views:
-        raise ValueError("diff: expected labels of the same views in both stores, found none; fill one first")
+        raise InputError("diff", "labels of the same views in both stores", "none", "fill one first")
     found.first_agreement, found.second_agreement = (agreeing / found.views).tolist()
     found.classes = [
         ClassDisagreement(
@@ -104,9 +105,11 @@ def require_same_views(first: Store, second: Store) -> None:
     for name, ours in _plan(first).items():
         if ours != (theirs := other[name]):
             found = (_first_of(ours, theirs), _first_of(theirs, ours)) if isinstance(ours, list) else (ours, theirs)
-            raise ValueError(
-                f"{name}: expected two stores of the same views, found {found[0]} in {first.path} and {found[1]} in "
-                f"{second.path}; compare stores that were made alike"
+            raise InputError(
+                name,
+                "two stores of the same views",
+                f"{found[0]} in {first.path} and {found[1]} in {second.path}",
+                "compare stores that were made alike",
             )
 
 

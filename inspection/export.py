@@ -13,6 +13,8 @@ from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
 from ..runtime import atomic
+from ..runtime.errors import InputError
+from ..runtime.optional import optional
 from .lookup import Filter
 from .relations import RELATIONS, mixed, relations
 
@@ -31,12 +33,12 @@ def export(
     one shard, npz that of all. Raises ValueError for another suffix, or if there is nothing to write.
     """
     if out.suffix not in FORMATS:
-        raise ValueError(f"out: expected a name that ends in {', '.join(FORMATS)}, found {out}")
+        raise InputError("`out`", f"a name that ends in {', '.join(FORMATS)}", out)
     write: Callable[[Iterator[Table], IO[bytes]], None]
-    write = {".csv": _write_csv, ".npz": _write_npz}.get(out.suffix) or _parquet_writer()
+    write = {".csv": _write_csv, ".npz": _write_npz}.get(out.suffix) or parquet_writer("`out`")
     chosen = wanted.select(store)
     if not chosen.any():
-        raise ValueError("export: no sample is chosen; widen the filters")
+        raise InputError("export", "a sample that the filters choose", "none", "widen the filters")
     rows = 0
 
     def tables() -> Iterator[Table]:
@@ -48,7 +50,7 @@ def export(
             rows += n
             report(1)
         if not rows:
-            raise ValueError(f"{store.path}: expected labels, found none yet; run cache-teacher first")
+            raise InputError(store.path, "labels", "none yet", "run cache-teacher first")
 
     atomic.write(out, lambda file: write(tables(), file))
     return rows
@@ -90,12 +92,10 @@ def _table(store: Store, shard: int, samples: NDArray[np.int64], mixes: bool) ->
     return table
 
 
-def _parquet_writer() -> Callable[[Iterator[Table], IO[bytes]], None]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ValueError("out: pyarrow is not installed; run: pip install 'distillcache[parquet]'") from error
+def parquet_writer(where: str) -> Callable[[Iterator[Table], IO[bytes]], None]:
+    """Return what writes tables of the same columns to one Parquet file; InputError about `where` without pyarrow."""
+    pa = optional("pyarrow", extra="parquet", where=where)
+    pq = optional("pyarrow.parquet", extra="parquet", where=where)
 
     def column(values: Any) -> Any:
         if values.ndim == 2:

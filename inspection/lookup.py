@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
+from ..runtime.errors import InputError
 from .counting import spread
 from .relations import RELATIONS, mixed, relations
 
@@ -147,7 +148,7 @@ def _any(names: NDArray[np.object_], patterns: Sequence[str], what: str) -> NDAr
         found = np.fromiter((match(name) is not None for name in names), bool, len(names))
         if not found.any():
             examples = ", ".join(map(str, names[:3])) or "none"
-            raise ValueError(f"{what}: expected names or patterns of some, found {pattern!r}; there are {examples}")
+            raise InputError(what, "names or patterns of some", repr(pattern), f"there are {examples}")
         matched |= found
     return matched
 
@@ -162,7 +163,7 @@ def classes_named(store: Store, text: str) -> list[int]:
     if not found:
         known = f"a part of a name such as {names[0]}" if names else "no name, as the store has none"
         most = store.manifest.teacher.classes - 1
-        raise ValueError(f"class: expected a number from 0 to {most} or {known}, found {text!r}")
+        raise InputError("class", f"a number from 0 to {most} or {known}", repr(text))
     return found
 
 
@@ -178,10 +179,10 @@ def find(store: Store, key: str) -> Position:
     if not found:
         like = keys[np.strings.find(keys, key) >= 0]
         examples = ", ".join(like[:3] if len(like) else keys[0, :3])
-        raise ValueError(f"key: {store.path} has no sample {key!r}, but such as {examples}")
+        raise InputError("key", f"one that {store.path} has, such as {examples}", repr(key))
     if len(found) > 1:
         shards = ", ".join(names[shard] for shard, _ in found)
-        raise ValueError(f"key: {key!r} is in several shards ({shards}); say SHARD/{key}")
+        raise InputError("key", "one of one shard", f"{key!r} in several ({shards})", f"say SHARD/{key}")
     return found[0]
 
 

@@ -14,6 +14,7 @@ from ..datasets.augment.plans import Box, MixPlan, SimpleCrop, ViewPlan
 from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
+from ..runtime.errors import InputError
 from .lookup import Position, ViewLabel, find, label
 from .relations import MARKS
 
@@ -98,7 +99,7 @@ def rendered(store: Store, place: Position, samples: Samples, views: Sequence[in
 def require_views(store: Store, views: Sequence[int]) -> None:
     """Raise ValueError if the store was not asked for one of `views`."""
     if views and not 0 <= min(views) <= max(views) < store.views:
-        raise ValueError(f"views: expected 0 to {store.views - 1}, which the store has, found {max(views)}")
+        raise InputError("`views`", f"0 to {store.views - 1}, which the store has", max(views))
 
 
 def _views(store: Store, place: Position, samples: Samples, views: Sequence[int]) -> list[Picture]:

@@ -17,6 +17,7 @@ from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..datasets.samples import Samples
 from ..runtime import atomic
+from ..runtime.errors import InputError
 from . import svg
 from .answers import Answer, is_it_whole, is_the_teacher_right, which_deserve_a_look
 from .gallery import TILE, choose, columns, picture
@@ -52,8 +53,8 @@ def report(
     many views are asked for, or for an image that can't be read.
     """
     if count * views > MOST_VIEWS:
-        expected = f"expected at most {MOST_VIEWS:,} views on a page, found {count:,} samples of {views}"
-        raise ValueError(f"samples: {expected}; ask for fewer")
+        asked = f"{count:,} samples of {views}"
+        raise InputError("`samples`", f"at most {MOST_VIEWS:,} views on a page", asked, "ask for fewer")
     found = stats(store, progress)
     chosen = wanted.select(store)
     shares = agreement(store, chosen, progress)

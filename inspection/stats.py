@@ -15,6 +15,7 @@ import numpy as np
 from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..runtime.cores import usable_cores
+from ..runtime.errors import InputError
 from .counting import BINS, Counts, count
 from .lookup import class_name
 from .relations import PARTNER, TARGET
@@ -124,9 +125,9 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
                     counts.merge(counted)
                     report(len(part))
         except BrokenProcessPool as error:
-            raise ValueError(f"{store.path}: a process that counts was killed; is memory short? run again") from error
+            raise InputError(store.path, "all that count to end", "one killed", "is memory short? run again") from error
     if not counts.views.sum():
-        raise ValueError(f"{store.path}: expected labels, found none yet; run cache-teacher first")
+        raise InputError(store.path, "labels", "none yet", "run cache-teacher first")
     return _named(store, counts)
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from ..runtime.errors import InputError
+
 
 def distillation_head(model: nn.Module, size: int) -> tuple[str, ...]:
     """Return the names of the parameters that only the second of a model's two sets of logits depends on.
@@ -23,13 +25,15 @@ def distillation_head(model: nn.Module, size: int) -> tuple[str, ...]:
         logits = functional_call(model.train(), weights, (torch.empty(2, 3, size, size, device="meta"),))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"expected a model that takes {size} x {size} pixels; {reason}") from error
+        raise InputError("", f"a model that takes {size} x {size} pixels", f"an error: {reason}") from error
     finally:
         model.train(training)
     if not isinstance(logits, tuple) or len(logits) != 2 or not _gates(model):
-        raise ValueError(
-            "expected two sets of logits in distilled training, found one; name a model that has a distillation head, "
-            "or one that is not made for distilled training"
+        raise InputError(
+            "",
+            "two sets of logits in distilled training",
+            "one",
+            "name a model that has a distillation head, or one that is not made for distilled training",
         )
     names = [name for name, _ in model.named_parameters()]
     asked = [weights[name] for name in names]

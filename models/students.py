@@ -12,6 +12,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from ..runtime.errors import InputError
 from ..runtime.spelling import did_you_mean
 from .heads import distillation_head, keep_both_heads
 from .inputs import normalize
@@ -75,9 +76,8 @@ class Student(nn.Module):
             except ValueError:
                 takes_it = False
         if not takes_it:
-            raise ValueError(
-                f"model: views are {size} pixels, the model takes {self.image_size}; add --model-kwargs img_size={size}"
-            )
+            remedy = f"add `model_kwargs=img_size={size}`"
+            raise InputError("`model`", f"one for views of {size} pixels", f"one for {self.image_size}", remedy)
 
     def initialize(self, weights: dict[str, torch.Tensor], source: str) -> list[str]:
         """Start from the weights of `source`; return the names of the heads that start afresh instead.
@@ -89,9 +89,7 @@ class Student(nn.Module):
         own, weights = self.model.state_dict(), dict(weights)
         if self.distilled != any("dist" in name for name in weights):  # as timm names these heads in all families
             ours, theirs = ("a", "none") if self.distilled else ("no", "one")
-            raise ValueError(
-                f"{source}: expected weights with {ours} distillation head, found {theirs}; theirs is another --model"
-            )
+            raise InputError(source, f"weights with {ours} distillation head", theirs, "theirs is another `model`")
         if isinstance(self.model, VisionTransformer) and "pos_embed" in weights:
             weights["pos_embed"] = _resized(weights["pos_embed"], self.model)
         afresh = [head for head in self._classifiers() if _shape(own, head) != _shape(weights, head)]
@@ -102,9 +100,11 @@ class Student(nn.Module):
         for name in sorted(kept.keys() | wanted.keys()):
             have, expected = (state[name].shape if name in state else None for state in (kept, wanted))
             if have != expected:
-                raise ValueError(
-                    f"{source}: expected {name} {_text(expected)}, found {_text(have)}; "
-                    "name the --model (and --model-kwargs) that these weights belong to"
+                raise InputError(
+                    source,
+                    f"{name} {_text(expected)}",
+                    _text(have),
+                    "name the `model` (and `model_kwargs`) that these weights belong to",
                 )
         self.model.load_state_dict({**own, **kept})
         silent = not any(self.model.get_parameter(name).any() for name in self._distillation_head)
@@ -166,18 +166,18 @@ def open_folder(folder: str) -> Student:
         return Student(timm.create_model(f"local-dir:{folder}", pretrained=True))
     except Exception as error:  # timm raises whatever a damaged file makes it
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise ValueError(f"{folder}: expected a model in timm's local-dir form; {reason}") from error
+        raise InputError(folder, "a model in timm's local-dir form", f"an error: {reason}") from error
 
 
 def classes_of(name: str, weights: dict[str, torch.Tensor], source: str) -> int:
     """Return how many classes the weights of timm model `name` tell apart; ValueError if they are not its weights."""
     if not (config := timm.get_pretrained_cfg(name)):
         similar = did_you_mean(name, timm.list_models())
-        raise ValueError(f"model {name}: expected a timm model, found none of that name{similar}")
+        raise InputError(f"model {name}", "a timm model", f"none of that name{similar}")
     head = config.classifier
     shape = _shape(weights, head[0] if isinstance(head, tuple) else head or "")
     if shape is None:
-        raise ValueError(f"{source}: expected the weights of model {name}, found none of its head {head}")
+        raise InputError(source, f"the weights of model {name}", f"none of its head {head}")
     return shape[0]
 
 
@@ -187,7 +187,7 @@ def parse_kwargs(texts: Iterable[str]) -> dict[str, Any]:
     for text in " ".join(texts).split():
         key, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"model-kwargs: expected KEY=VALUE, found {text!r}; is a pattern of shards not quoted?")
+            raise InputError("`model_kwargs`", "KEY=VALUE", repr(text), "is a pattern of shards not quoted?")
         try:
             kwargs[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -203,22 +203,24 @@ def build_student(name: str, *, classes: int, seed: int, drop_path: float = 0.1,
     """
     if ":" not in name and not timm.is_model(name):
         similar = did_you_mean(name, timm.list_models())
-        raise ValueError(f"model {name}: expected a timm model, found none of that name{similar}")
+        raise InputError(f"model {name}", "a timm model", f"none of that name{similar}")
     try:
         model = _seeded(seed, name, num_classes=classes, drop_path_rate=drop_path, **kwargs)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         if "'drop_path_rate'" not in reason:
             given = " ".join(f"{key}={value}" for key, value in kwargs.items()) or "none"
-            raise ValueError(f"model {name}: expected arguments that it takes, found {given}; {reason}") from error
+            raise InputError(f"model {name}", "arguments that it takes", given, reason) from error
         if drop_path:
-            raise ValueError(f"drop-path: model {name} has no stochastic depth; add --drop-path 0") from error
+            raise InputError(
+                "`drop_path`", f"0 for model {name}, which has no stochastic depth", drop_path, "add `drop_path=0`"
+            ) from error
         model = _seeded(seed, name, num_classes=classes, **kwargs)
     size = kwargs.get("img_size")
     try:
         return Student(model, size if isinstance(size, int) else None)
-    except ValueError as error:
-        raise ValueError(f"model {name}: {error}") from error
+    except InputError as error:
+        raise error.within(f"model {name}") from error
 
 
 def _seeded(seed: int, name: str, **arguments: Any) -> nn.Module:

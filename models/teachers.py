@@ -14,6 +14,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from ..runtime import atomic
+from ..runtime.errors import InputError
 from ..runtime.spelling import did_you_mean
 from .inputs import normalize
 
@@ -62,16 +63,16 @@ def load_teacher(name: str, *, device: torch.device, amp: bool, size: int | None
     if not name or (":" not in source and not timm.is_model(source)):
         expected = "a timm name, such as timm.list_pretrained('regnety*') gives, or a folder that train-teacher wrote"
         similar = did_you_mean(name, timm.list_pretrained())
-        raise ValueError(f"teacher {name or repr(name)}: expected {expected}, found neither{similar}")
+        raise InputError(f"teacher {name or repr(name)}", expected, f"neither{similar}")
     try:
         model = timm.create_model(source, pretrained=True).eval().requires_grad_(False)
     except Exception as error:  # timm and the hub raise whatever a name, a file or the network makes them
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise ValueError(f"teacher {name}: expected a timm model with pretrained weights; {reason}") from error
+        raise InputError(f"teacher {name}", "a timm model with pretrained weights", f"an error: {reason}") from error
     config: dict[str, Any] = model.pretrained_cfg
     own = config["input_size"][-1]
     if size not in (None, own) and hasattr(getattr(model, "patch_embed", None), "img_size"):
-        raise ValueError(f"teacher-size: {name} takes images of {own} pixels only, found {size}")
+        raise InputError("`teacher_size`", f"{own}, the only size that {name} takes", size)
     return Teacher(
         name=name,
         sha256=weights_digest(model),

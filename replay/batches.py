@@ -15,6 +15,7 @@ from ..datasets.augment.pixels import exact_here
 from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.views import Renderer, Views
+from ..runtime.errors import InputError
 from .training_set import TrainingSet
 
 
@@ -71,7 +72,7 @@ class Replay:
         `allow_drift` does not compare checks. Raises ValueError if the batch can't be shared out evenly.
         """
         if batch_size % world:
-            raise ValueError(f"batch-size: expected a multiple of {world} processes, found {batch_size}")
+            raise InputError("`batch_size`", f"a multiple of {world} processes", batch_size)
         self._order, self._samples, self._store = data.order, data.samples, data.store
         self._batch_size, self._workers, self._reuse = batch_size, workers, reuse_views
         self._topk, self._allow_drift = topk, allow_drift
@@ -84,12 +85,12 @@ class Replay:
         # Epochs of one cycle differ by a pair or so; those of all cycles are alike.
         shortest = min(len(self._rows(epoch)) for epoch in range(self._order.repeats))
         if shortest < self._batch_size:
-            raise ValueError(f"batch-size: expected at most an epoch's {shortest} views, found {self._batch_size}")
+            raise InputError("`batch_size`", f"at most an epoch's {shortest} views", self._batch_size)
         if self._store and not self._reuse and epochs > self._store.views:
             needed = -(-epochs // self._order.repeats) * self._order.repeats
-            raise ValueError(
-                f"epochs: {epochs} epochs need {needed} views, the store has {self._store.views}; "
-                f"run cache-teacher --views {needed}, or train with --reuse-views"
+            remedy = f"run cache-teacher with `views={needed}`, or train with `reuse_views=True`"
+            raise InputError(
+                "`epochs`", f"{needed} views for {epochs} epochs", f"{self._store.views} in the store", remedy
             )
 
     def steps(self, epoch: int) -> int:

@@ -2,6 +2,8 @@
 
 import torch
 
+from .errors import InputError
+
 
 def find_device(name: str) -> torch.device:
     """Return the device `name`, or the first GPU or else the CPU for `auto`; ValueError if this machine lacks it."""
@@ -12,5 +14,5 @@ def find_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ValueError(f"device: expected one that this machine has, found {name!r}: {reason}") from error
+        raise InputError("`device`", "one that this machine has", f"{name!r}: {reason}") from error
     return device

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from .errors import InputError
+
 _PATIENCE = 1.0  # seconds for a lock that nobody holds; a server of locks that is away never answers
 _POLL = 0.05
 _HELD = (errno.EAGAIN, errno.EACCES)  # by another process, in POSIX's two spellings
@@ -42,8 +44,8 @@ class LockFile:
             try:
                 self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
-                raise ValueError(
-                    f"{path.parent}: expected a folder to write to, found: {error.strerror}; mend that, or name another"
+                raise InputError(
+                    path.parent, "a folder to write to", error.strerror, "mend that, or name another"
                 ) from error
             self._require_locks(byte, shared=shared)
             while wait and not self.lock(byte, shared=shared) and self.is_current():
@@ -123,7 +125,9 @@ class LockFile:
                 self.remove()
             self.close()
         why = failed[0].strerror if failed else f"no answer within {_PATIENCE:.0f} s"
-        raise ValueError(
-            f"{self.path.parent}: expected a file system with byte locks, found none ({why}); mount it with them "
-            "(NFS: lockd, Lustre: -o flock), or name a folder on another"
+        raise InputError(
+            self.path.parent,
+            "a file system with byte locks",
+            f"none ({why})",
+            "mount it with them (NFS: lockd, Lustre: -o flock), or name a folder on another",
         )

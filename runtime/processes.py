@@ -97,7 +97,7 @@ class Processes:
                 if other != first:
                     raise PeerError(
                         f"{name}: rank 0 on {first_node} has {first}, rank {rank} on {node} has {other}; all processes "
-                        "need the same: is --out one folder that all machines share?"
+                        "need the same: is `out` one folder that all machines share?"
                     )
 
     @contextlib.contextmanager

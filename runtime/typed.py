@@ -3,13 +3,15 @@
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from .errors import InputError
+
 
 def require_types(record: Any) -> None:
     """Raise ValueError naming the first field of a dataclass that is not of its declared type."""
     for name, hint in get_type_hints(type(record)).items():
         if not _is_a(value := getattr(record, name), hint):
             expected = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-            raise ValueError(f"{name}: expected {expected}, found {value!r}")
+            raise InputError(name, expected, repr(value))
 
 
 def _is_a(value: Any, hint: Any) -> bool:

@@ -1,6 +1,7 @@
 """The house's own rules, read off the source: arrows, who may import what, and how long a file may be."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_plans_import_no_torch_and_no_image_library() -> None:
         assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchvision", "cv2", "PIL", "timm"}
         assert "np.random." not in path.read_text().replace("np.random.Philox", "")
         assert not {"random"} & imports(path)
+
+
+def test_only_commands_name_options() -> None:
+    """An error names a parameter (`epochs`); how that is given on a command line, only commands know."""
+    spelled = {
+        f"{path.relative_to(ROOT)}: {node.value}"
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] != "commands"
+        for raised in ast.walk(ast.parse(path.read_text()))
+        if isinstance(raised, (ast.Raise, ast.Assign))
+        for node in ast.walk(raised)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"(^|\s)--[a-z]", node.value)
+    }
+    command_to_fill = {"inspection/info.py: --shards", "inspection/info.py: --cache"}  # one of a store's facts
+    assert spelled == command_to_fill
 
 
 def test_files_stay_short() -> None:

@@ -327,9 +327,8 @@ def test_a_runs_folder_has_one_owner(bench: Bench) -> None:
     code, [line] = Running(bench.command()).end()
     os.kill(run.process.pid, signal.SIGCONT)
     assert code == 2
-    assert (
-        f"out: {bench.out} is being written to by another run, pid {run.process.pid} on {socket.gethostname()}" in line
-    )
+    holder = f"pid {run.process.pid} on {socket.gethostname()}"
+    assert f"out: expected a folder of this run's own, found {bench.out} in use by {holder}" in line
     assert run.end(120) == (0, [])
     assert bench.result(bench.out) == reference(bench)
 

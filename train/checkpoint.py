@@ -13,6 +13,7 @@ from timm.models import clean_state_dict
 from torch import nn
 
 from ..runtime import atomic
+from ..runtime.errors import InputError
 
 FORMAT = 2
 """Of a checkpoint: 1 had no losses of the heads."""
@@ -47,9 +48,11 @@ def load(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["format"]
     except Exception as error:  # torch raises whatever the file's bytes lead it to, and advises to unpickle it
-        raise ValueError(
-            f"{path}: expected a checkpoint, found a damaged file ({type(error).__name__}); "
-            "remove it to start over, or name another --out"
+        raise InputError(
+            path,
+            "a checkpoint",
+            f"a damaged file ({type(error).__name__})",
+            "remove it to start over, or name another `out`",
         ) from error
     _require_readable(path, found, FORMAT)
     if found < 2 and state["progress"]["step"]:
@@ -75,16 +78,17 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | 
     """
     path = path / "student.safetensors" if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"{path}: expected a checkpoint or the folder of a finished run, found no such file")
+        raise InputError(path, "a checkpoint or the folder of a finished run", "no such file")
     try:
         state, noted = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
         weights = clean_state_dict(state)
         if not all(isinstance(value, torch.Tensor) for value in weights.values()) or not weights:
             raise TypeError("no weights by name")
     except Exception as error:  # whatever the file's bytes lead torch and safetensors to
-        raise ValueError(
-            f"{path}: expected weights (.safetensors, or tensors that torch saved), found a file that holds none or is "
-            f"damaged ({type(error).__name__})"
+        raise InputError(
+            path,
+            "weights (.safetensors, or tensors that torch saved)",
+            f"a file that holds none or is damaged ({type(error).__name__})",
         ) from error
     if noted:
         _require_readable(path, noted["format"], WEIGHTS_FORMAT if path.suffix == ".safetensors" else FORMAT)
@@ -107,4 +111,4 @@ def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | N
 
 def _require_readable(path: Path, found: int, known: int) -> None:
     if found > known:
-        raise ValueError(f"{path}: expected checkpoint format {known} or older, found {found}; upgrade distillcache")
+        raise InputError(path, f"checkpoint format {known} or older", found, "upgrade distillcache")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..cache.store import Store
 from ..datasets.augment.recipes import named
 from ..datasets.order import in_sequence
+from ..runtime.errors import InputError
 from .evaluate import CentreCrops
 from .student import Student
 
@@ -30,7 +31,7 @@ def teacher_labels(store: Store) -> NDArray[np.int64]:
     """
     recipe = store.manifest.recipe
     if named("none", size=recipe.size, overrides=[f"crop_pct={recipe.crop_pct}"]).fingerprint != recipe.fingerprint:
-        raise ValueError(f"cache: expected a store of unaugmented views (--recipe none), found recipe {recipe.name}")
+        raise InputError("`cache`", "a store of unaugmented views (`recipe=none`)", f"recipe {recipe.name}")
     rows = in_sequence(store.counts.tolist())
     labels = store.cycle(0).label[0, rows.shard, rows.sample]
     return cast(NDArray[np.int64], labels.astype(np.int64))

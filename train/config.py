@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ..replay.training_set import TrainingSet
+from ..runtime.errors import InputError
 from ..runtime.processes import ALONE, Processes
 
 Distill = Literal["hard", "soft", "none"]
@@ -122,7 +123,7 @@ class Config:
         }
         for name, (low, high) in ranges.items():
             if not low <= (value := getattr(self, name)) <= high:
-                raise ValueError(f"{name.replace('_', '-')}: expected {low:g} to {high:.9g}, found {value}")
+                raise InputError(f"`{name}`", f"{low:g} to {high:.9g}", value)
 
     @property
     def scaled_lr(self) -> float:
@@ -133,11 +134,9 @@ class Config:
         """Raise ValueError naming the first field in which a saved run differs from this one."""
         for name, value in dataclasses.asdict(self).items():
             if other.get(name) != value and name not in _MAY_CHANGE:
-                option = "shards or cache" if name == "data" else name.replace("_", "-")
-                raise ValueError(
-                    f"{option}: the run in {where} has {other.get(name)}, this one asks for {value}; "
-                    "run with the same, or name another --out"
-                )
+                field = "shards or cache" if name == "data" else f"`{name}`"
+                expected = f"the {other.get(name)} of the run in {where}"
+                raise InputError(field, expected, value, "run with the same, or name another `out`")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

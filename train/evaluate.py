@@ -14,6 +14,7 @@ from ..datasets.loader import Loader
 from ..datasets.order import in_sequence
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
+from ..runtime.errors import InputError
 from .student import Student
 
 BATCH_SIZE = 256
@@ -70,7 +71,7 @@ def real_labels(keys: Sequence[str]) -> list[Sequence[int]]:
     known = RealLabelsImagenet([""] * 50_000).real_labels
     names = [f"{key.rpartition('/')[2]}.JPEG" for key in keys]
     if unknown := [key for key, name in zip(keys, names, strict=True) if name not in known]:
-        raise ValueError(f"real: expected keys of ImageNet's validation images, found {unknown[0]}; leave out --real")
+        raise InputError("`real`", "keys of ImageNet's validation images", unknown[0], "leave `real` out")
     return [known[name] for name in names]
 
 

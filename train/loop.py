@@ -17,6 +17,7 @@ from ..cache.manifest import library_versions
 from ..datasets.augment.philox import Stream, words
 from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay
+from ..runtime.errors import InputError
 from ..runtime.signals import StopRequested, StopSignals
 from ..runtime.spelling import did_you_mean
 from . import checkpoint
@@ -77,8 +78,8 @@ def optimizer_and_schedule(model: nn.Module, config: Config) -> tuple[torch.opti
         )
     except (AssertionError, ValueError, KeyError) as error:
         like = did_you_mean(config.opt, list_optimizers())
-        raise ValueError(
-            f"opt: expected an optimizer that timm knows, found {config.opt!r}{like}; try adamw or sgd"
+        raise InputError(
+            "`opt`", "an optimizer that timm knows", f"{config.opt!r}{like}", "try adamw or sgd"
         ) from error
     scheduler = CosineLRScheduler(
         optimizer,
@@ -133,7 +134,9 @@ class Training:
                 if self.signals.signum:  # Ctrl-C also reaches the compiler that torch.compile has started
                     self._stop(self.signals.signum, loss_sum)
                 reason = str(error).partition("\n")[0]
-                raise ValueError(f"compile: torch.compile failed ({reason}); leave out --compile") from error
+                raise InputError(
+                    "`compile`", "a model that torch.compile takes", reason, "leave `compile` out"
+                ) from error
             loss_sum += loss
             progress.step += 1
             progress.images += size
@@ -249,7 +252,7 @@ class Training:
             kept = f"{self.last} is from before it" if self.last.exists() else "nothing was saved before it"
             raise NonFiniteLossError(
                 f"the loss is not finite in epoch {self.progress.epoch + 1}, step {heard.bad_step}; {kept}; "
-                "try a lower --lr, --clip-grad 1 or --no-amp with another --out"
+                "try a lower `lr`, `clip_grad=1` or `amp=False` with another `out`"
             )
         if heard.signum:
             self._stop(heard.signum, loss_sum)

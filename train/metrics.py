@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime import atomic
+from ..runtime.errors import InputError
+from ..runtime.optional import optional
 from .config import Config, Place
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ FORMAT = 1
 _SECONDS_BETWEEN_PLOTS = 60
 _LOSSES = {"loss": "both, weighted", "loss_class": "class", "loss_distill": "distill"}
 _HEADS = {"class": "C0", "distill": "C1"}  # the colours of a head in all panels
-_INSTALL = "run: pip install 'distillcache[plots]'"
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
@@ -64,21 +65,20 @@ class RunFolder:
             self._plotted = time.monotonic()
 
     def _open_events(self, epoch: int) -> Any:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._log(f"no TensorBoard events: tensorboard is not installed; {_INSTALL}")
+        if not (tensorboard := self._optional("torch.utils.tensorboard", "TensorBoard events")):
             return None
-        return SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch + 1 if epoch else None)
+        return tensorboard.SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch + 1 if epoch else None)
 
     def _draw_curves(self, history: Sequence[dict[str, float]]) -> None:
+        if matplotlib := self._optional("matplotlib.figure", "curves.png"):
+            figure = curves(history, matplotlib.Figure(figsize=(12, 3.6), layout="constrained"))
+            atomic.write(self.path / "curves.png", lambda file: figure.savefig(file, format="png", dpi=120))
+
+    def _optional(self, module: str, what: str) -> Any:
         try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            self._log(f"no curves.png: matplotlib is not installed; {_INSTALL}")
-            return
-        figure = curves(history, Figure(figsize=(12, 3.6), layout="constrained"))
-        atomic.write(self.path / "curves.png", lambda file: figure.savefig(file, format="png", dpi=120))
+            return optional(module, extra="plots", where=f"no {what}")
+        except InputError as error:
+            self._log(str(error))
 
 
 def curves(history: Sequence[dict[str, float]], figure: "Figure") -> "Figure":

@@ -11,6 +11,7 @@ from ..cache.verify import drift
 from ..datasets.samples import Samples
 from ..replay.batches import Replay, ReplayError
 from ..replay.training_set import TrainingSet
+from ..runtime.errors import InputError
 from ..runtime.locks import HeldError, LockFile
 from . import checkpoint
 from .config import Config, Place
@@ -67,8 +68,9 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     try:
         lock = LockFile(folder / "lock")
     except HeldError as error:
-        raise ValueError(
-            f"out: {folder} is being written to by another run, {error.holder}; wait for its end, or name another --out"
+        used = f"{folder} in use by {error.holder}"
+        raise InputError(
+            "`out`", "a folder of this run's own", used, "wait for its end, or name another `out`"
         ) from error
     with lock:
         lock.sign()
@@ -82,7 +84,7 @@ def _require_fitting(data: TrainingSet, held_out: Samples | None, config: Config
     """Raise ValueError if the teacher's labels or the held-out samples are not those that the student needs."""
     _require_labels(data.store, config)
     if held_out and (largest := int(held_out.target.max())) >= data.classes:
-        raise ValueError(f"val-shards: expected classes below the student's {data.classes}, found {largest}")
+        raise InputError("`val_shards`", f"classes below the student's {data.classes}", largest)
 
 
 def _require_teachers_views(store: Store, samples: Samples, config: Config, place: Place) -> None:
@@ -91,18 +93,19 @@ def _require_teachers_views(store: Store, samples: Samples, config: Config, plac
         return
     if not config.allow_drift:
         raise ReplayError(
-            f"{store.path}: {found}; install the store's versions, cache again, or train with --allow-drift"
+            f"{store.path}: {found}; install the store's versions, cache again, or train with `allow_drift=True`"
         )
     if place.processes.first:
-        place.log(f"{store.path}: {found}; trained on all the same (--allow-drift), checks are not compared")
+        place.log(f"{store.path}: {found}; trained on all the same, checks are not compared")
 
 
 def _require_labels(store: Store | None, config: Config) -> None:
     if config.distill == "none":
         return
     if store is None:
-        raise ValueError(f"distill {config.distill}: expected a store of teacher labels (--cache), or --distill none")
-    if config.distill == "soft" and not store.manifest.topk:
-        raise ValueError(
-            f"distill soft: {store.path} holds hard labels only; run cache-teacher --topk K into another store"
+        raise InputError(
+            f"distill {config.distill}", "a store of teacher labels", "none", "name a `cache`, or `distill=none`"
         )
+    if config.distill == "soft" and not store.manifest.topk:
+        remedy = "run cache-teacher with `topk=K` into another store"
+        raise InputError("distill soft", f"logits in {store.path}", "hard labels only", remedy)

@@ -28,7 +28,7 @@ def inspect_diff(first: Path, second: Path, rows: int, as_json: bool) -> None:
     Example: distillcache inspect diff regnety_160.zarr regnety_040.zarr
     """
     from ...inspection.diff import diff
-    from ...inspection.opening import open_store
+    from ..opening import open_store
 
     stores = open_store(first), open_store(second)
     with bar("diff", len(stores[0].counts), "shards") as shown:

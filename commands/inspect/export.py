@@ -21,7 +21,7 @@ def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]
     """
     from ...inspection.export import FORMATS, export
     from ...inspection.lookup import Filter
-    from ...inspection.opening import open_store
+    from ..opening import open_store
 
     require_output("out", out, *FORMATS)
     store = open_store(cache)

@@ -17,7 +17,7 @@ def inspect_info(cache: Path, as_json: bool) -> None:
     Example: distillcache inspect info regnety.zarr
     """
     from ...inspection.info import info, info_text
-    from ...inspection.opening import open_store
+    from ..opening import open_store
 
     store = open_store(cache)
     say(json.dumps(info(store), indent=2) if as_json else info_text(store))

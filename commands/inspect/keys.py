@@ -33,7 +33,7 @@ def inspect_keys(
     Example: distillcache inspect keys regnety.zarr --class 'tabby' --agreement-below 0.2
     """
     from ...inspection.lookup import Filter, agreement, listed
-    from ...inspection.opening import open_store
+    from ..opening import open_store
 
     store = open_store(cache)
     chosen, shares = Filter(**filters).select(store), None

@@ -23,7 +23,7 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
     Example: distillcache inspect label regnety.zarr n01440764_10026
     """
     from ...inspection.lookup import find, label
-    from ...inspection.opening import open_store
+    from ..opening import open_store
 
     store = open_store(cache)
     found = label(store, find(store, key))

@@ -23,7 +23,7 @@ def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
     """
     from ...cache.merge import merge
     from ...inspection.info import info_text
-    from ...inspection.opening import open_store
+    from ..opening import open_store
 
     opened = [open_store(path) for path in stores]
     units = sum(len(store.blocks) * len(store.counts) for store in opened)

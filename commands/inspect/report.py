@@ -38,8 +38,8 @@ def inspect_report(
     """
     from ...datasets.shards.files import expand
     from ...inspection.lookup import Filter
-    from ...inspection.opening import open_store
     from ...inspection.report import report
+    from ..opening import open_store
 
     require_output("out", out, ".html")
     store = open_store(cache)

@@ -26,9 +26,9 @@ def inspect_show(
     """
     from ...datasets.shards.files import expand
     from ...inspection.lookup import find
-    from ...inspection.opening import open_store
     from ...inspection.pictures import plan_in_words, show
     from ...runtime import atomic
+    from ..opening import open_store
 
     require_output("out", out, ".png")
     store = open_store(cache)

@@ -28,8 +28,8 @@ def inspect_stats(cache: Path, plot: Path | None, rows: int, as_json: bool) -> N
     Example: distillcache inspect stats regnety.zarr --plot stats.png
     """
     from ...inspection import charts
-    from ...inspection.opening import open_store
     from ...inspection.stats import stats
+    from ..opening import open_store
 
     if plot:
         require_output("plot", plot, ".png")

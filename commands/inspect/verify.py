@@ -46,8 +46,8 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
     """
     from ...cache import verify as verifying
     from ...datasets.shards.files import expand
-    from ...inspection.opening import open_store
     from ...models.teachers import load_teacher
+    from ..opening import open_store
 
     store = open_store(cache)
     samples, wanted = store.samples(expand(shards)), views_named(views, store.views)

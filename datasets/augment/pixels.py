@@ -18,6 +18,7 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...runtime.errors import InputError
 from . import kernels, philox
 from .kernels import UInt8Image
 from .ops import apply_op
@@ -43,7 +44,7 @@ def decode(data: bytes) -> UInt8Image:
     Raises ValueError where the bytes are no such image, or one of more than `MAX_PIXELS`.
     """
     if not data:
-        raise ValueError("expected a JPEG, PNG or WebP image, found an empty file")
+        raise InputError("", "a JPEG, PNG or WebP image", "an empty file")
     if data[:2] == b"\xff\xd8":
         try:  # a tenth faster than torchvision, and the same bytes; CMYK and what is damaged are left to the latter
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
@@ -53,22 +54,18 @@ def decode(data: bytes) -> UInt8Image:
             pass
     frames, claimed = _claims(data)
     if claimed > MAX_PIXELS:
-        raise ValueError(
-            f"expected an image of at most {MAX_PIXELS:,} pixels, found one that claims {claimed:,} or more"
-        )
+        raise InputError("", f"an image of at most {MAX_PIXELS:,} pixels", f"one that claims {claimed:,} or more")
     if frames > 1:
-        raise ValueError(f"expected one image, found an animation of {frames}")
+        raise InputError("", "one image", f"an animation of {frames}")
     if data.startswith(_PNG) and data[24:25] == b"\x10":
-        raise ValueError("expected 8 bits a channel, found 16")
+        raise InputError("", "8 bits a channel", "16")
     try:
         return _decode_png(data) if data.startswith(_PNG) else _decode(data)
     except (RuntimeError, ValueError, OSError, SyntaxError) as error:
         reason = str(error).partition("\n")[0].rpartition(", ")[2]  # without torchvision's function and source line
         if "Unsupported image file" in str(error):
             reason = "another kind of file"
-        raise ValueError(
-            f"expected a JPEG, PNG or WebP image, found {len(data)} bytes that do not decode: {reason}"
-        ) from error
+        raise InputError("", "a JPEG, PNG or WebP image", f"{len(data)} bytes that do not decode: {reason}") from error
 
 
 def _decode(data: bytes) -> UInt8Image:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ...runtime.errors import InputError
 from ...runtime.spelling import did_you_mean
 from ...runtime.typed import require_types
 
@@ -63,7 +64,7 @@ class Recipe:
         """Raise ValueError for the first field that is of another type or out of its range."""
         require_types(self)
         if self.crop not in CROPS:
-            raise ValueError(f"recipe field crop: expected one of {', '.join(CROPS)}, found {self.crop!r}")
+            raise InputError("recipe field crop", f"one of {', '.join(CROPS)}", repr(self.crop))
         probabilities = ("hflip", "randaug_prob", "erase_prob", "mix_prob", "switch_prob")
         ranges: dict[str, tuple[float, float]] = {
             **dict.fromkeys(probabilities, (0, 1)),
@@ -85,7 +86,7 @@ class Recipe:
             value = getattr(self, name)
             bounds = value if isinstance(value, tuple) else (value, value)
             if not low <= bounds[0] <= bounds[1] <= high:
-                raise ValueError(f"recipe field {name}: expected {low:g} to {high:g}, found {value}")
+                raise InputError(f"recipe field {name}", f"{low:g} to {high:g}", value)
 
     @property
     def mixes(self) -> bool:
@@ -117,7 +118,7 @@ class Recipe:
             fields["crop"] = "resized" if fields.pop("random_crop") else "centre"
         known = {field.name for field in dataclasses.fields(cls)}
         if differing := (known ^ set(fields)) - (_ADDED - set(fields)):
-            raise ValueError(f"recipe: expected the fields {sorted(known)}, differing in {sorted(differing)}")
+            raise InputError("recipe", f"the fields {sorted(known)}", f"others: {sorted(differing)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 
@@ -128,7 +129,7 @@ class Recipe:
         for assignment in assignments:
             name, _, text = assignment.partition("=")
             if name not in settable:
-                raise ValueError(f"recipe field: expected one of {', '.join(sorted(settable))}; found {assignment!r}")
+                raise InputError("recipe field", f"one of {', '.join(sorted(settable))}", repr(assignment))
             changes[name] = _parse(name, text, getattr(self, name))
         return dataclasses.replace(self, **changes)
 
@@ -143,7 +144,7 @@ def _parse(name: str, text: str, example: Any) -> Any:
         return type(example)(text)
     except (ValueError, KeyError):
         expected = "two numbers such as 0.5,1" if isinstance(example, tuple) else type(example).__name__
-        raise ValueError(f"recipe field {name}: expected {expected}, found {text!r}") from None
+        raise InputError(f"recipe field {name}", expected, repr(text)) from None
 
 
 _RECIPES = {
@@ -161,5 +162,5 @@ NAMES = tuple(_RECIPES)
 def named(name: str, *, size: int = 224, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe `name` at `size` pixels with `FIELD=VALUE` overrides; ValueError says what is wrong."""
     if name not in _RECIPES:
-        raise ValueError(f"recipe: expected one of {', '.join(NAMES)}; found {name!r}{did_you_mean(name, NAMES)}")
+        raise InputError("recipe", f"one of {', '.join(NAMES)}", f"{name!r}{did_you_mean(name, NAMES)}")
     return dataclasses.replace(_RECIPES[name], size=size).override(overrides)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...runtime.errors import InputError
 from .index import ShardIndex, Skipped, only
 
 REASON = "excluded"
@@ -28,11 +29,11 @@ class Excluded:
         try:
             text = path.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"exclude: expected UTF-8, found other bytes in {path}; save it as UTF-8") from error
+            raise InputError("`exclude`", "UTF-8", f"other bytes in {path}", "save it as UTF-8") from error
         lines = [line.removesuffix("\r") for line in text.split("\n")]
         samples = _from_csv(text, path) if lines[0] == _HEADER else {("", key) for key in lines if key}
         if not samples:
-            raise ValueError(f"exclude: expected keys, found none in {path}; select some, or leave --exclude out")
+            raise InputError("`exclude`", "keys", f"none in {path}", "select some, or leave `exclude` out")
         return cls(path=path, samples=frozenset(samples))
 
     def of_any_shard(self) -> "Excluded":
@@ -53,7 +54,12 @@ class Excluded:
         name = index.shard.name
         kept = [i for i, key in enumerate(index.keys) if not self.names(name, key)]
         if not kept:
-            raise ValueError(f"exclude: {self.path} names every sample of shard {name}; leave the shard out")
+            raise InputError(
+                "`exclude`",
+                "some sample to be left",
+                f"all of shard {name} named in {self.path}",
+                "leave the shard out",
+            )
         skipped = [Skipped(shard=name, key=key, reason=REASON) for key in index.keys if self.names(name, key)]
         return only(index, kept, skipped)
 
@@ -64,7 +70,7 @@ class Excluded:
             shard, key = min(unknown)
             where = f"shard {shard}, key {key}" if shard else f"key {key}"
             more = f", and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-            raise ValueError(f"exclude: {self.path} names {where}{more}, which no shard has; mend the file")
+            raise InputError("`exclude`", "samples of the shards", f"{where}{more} in {self.path}", "mend the file")
 
     def require_same(self, skipped: Iterable[Skipped]) -> None:
         """Raise ValueError unless a store that `skipped` these samples left out just those that the file names."""
@@ -72,12 +78,10 @@ class Excluded:
         asked = self.samples - left_out - {("", key) for _, key in left_out}
         more = [f"{shard}/{key}" for shard, key in sorted(left_out) if not self.names(shard, key)]
         if asked or more:
-            found = more[0] if more else "/".join(filter(None, min(asked)))
-            which = "which it does not name" if more else "which the store holds"
-            raise ValueError(
-                f"exclude: expected the {len(left_out):,} samples that the store left out, found {self.path} to differ "
-                f"in {found}, {which}; run without --exclude, or name another --cache"
-            )
+            expected = f"the {len(left_out):,} samples that the store left out"
+            besides = "/".join(filter(None, min(asked))) if asked else ""
+            different = f"{self.path} without {more[0]}" if more else f"{self.path} with {besides}"
+            raise InputError("`exclude`", expected, different, "run without `exclude`, or name another `cache`")
 
 
 def _from_csv(text: str, path: Path) -> set[tuple[str, str]]:
@@ -86,6 +90,6 @@ def _from_csv(text: str, path: Path) -> set[tuple[str, str]]:
     try:
         return {(shard, key) for shard, key in filter(None, rows)}
     except (ValueError, csv.Error) as error:
-        raise ValueError(
-            f"exclude: expected a shard and a key in line {rows.line_num} of {path}; mend the file"
+        raise InputError(
+            "`exclude`", "a shard and a key", f"line {rows.line_num} of {path}", "mend the file"
         ) from error

@@ -14,6 +14,7 @@ import braceexpand
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from ...runtime.errors import InputError
 from ...runtime.watch import Watch
 
 _WATCH = Watch()
@@ -28,28 +29,28 @@ def expand(spec: str | Sequence[str]) -> list[str]:
     urls: set[str] = set()
     for text in [spec] if isinstance(spec, str) else spec:
         if not text or text.startswith("pipe:") or "\n" in text:
-            raise ValueError(f"shards: expected paths, globs, braces or URLs, found {text!r}; commands are never run")
+            raise InputError("`shards`", "paths, globs, braces or URLs", repr(text), "commands are never run")
         for pattern in _expand_braces(text):
             fs, path = _locate(pattern)
             found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
             if not found:
-                raise ValueError(f"shards: nothing found at {pattern}; check the path")
+                raise InputError("`shards`", "files", f"nothing at {pattern}", "check the path")
             urls.update(fs.unstrip_protocol(p) if "://" in pattern else p for p in found)
     ordered = sorted(urls, key=lambda url: (base_name(url), url))
     for one, other in itertools.pairwise(ordered):
         if base_name(one) == base_name(other):
-            raise ValueError(f"shards: expected different file names, found {one} and {other}; rename one of them")
+            raise InputError("`shards`", "different file names", f"{one} and {other}", "rename one of them")
     return ordered
 
 
 def _expand_braces(text: str) -> list[str]:
     ranges = re.findall(r"\{(-?\d+)\.\.(-?\d+)", text)
     if math.prod(abs(int(first) - int(last)) + 1 for first, last in ranges) > _MOST:
-        raise ValueError(f"shards: expected at most {_MOST:,} shards, found braces for more: {text!r}")
+        raise InputError("`shards`", f"at most {_MOST:,} shards", f"braces for more: {text!r}")
     try:
         return list(braceexpand.braceexpand(text))
     except ValueError as error:
-        raise ValueError(f"shards: expected braces such as {{000..127}}, found {text!r}: {error}") from error
+        raise InputError("`shards`", "braces such as {000..127}", f"{text!r}: {error}") from error
 
 
 @functools.lru_cache(maxsize=4096)
@@ -58,9 +59,9 @@ def _locate(url: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.url_to_fs(url)
     except ImportError as error:
-        raise ValueError(f"shards: reading {url} needs a package that is not installed: {error}") from error
+        raise InputError("`shards`", f"a package that reads {url}", f"none: {error}") from error
     except ValueError as error:
-        raise ValueError(f"shards: expected a path or a URL that fsspec knows, found {url}: {error}") from error
+        raise InputError("`shards`", "a path or a URL that fsspec knows", f"{url}: {error}") from error
     return fs, path
 
 
@@ -106,5 +107,5 @@ def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
     try:
         text = fs.cat_file(location).decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{location}: expected class names in UTF-8, found other bytes; save it as UTF-8") from error
+        raise InputError(location, "class names in UTF-8", "other bytes", "save it as UTF-8") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

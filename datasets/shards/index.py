@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from ...runtime.cores import usable_cores
+from ...runtime.errors import InputError
 from .files import base_name, open_file, sha256_of, size_of
 
 MAX_BYTES = 2**28
@@ -27,12 +28,12 @@ class Shard:
     nbytes: int
     sha256: str
 
-    def difference(self, url: str) -> str:
-        """Return how the bytes at `url` differ from this shard's, or nothing; reads them all."""
-        if (found := sha256_of(url)) == self.sha256:
-            return ""
-        told = f"shard {self.name}: expected SHA-256 {self.sha256[:16]}, found {found[:16]}"
-        return f"{told}; it was changed since the store was made: {RESTORE}"
+    def difference(self, url: str) -> InputError | None:
+        """Return how the bytes at `url` differ from this shard's, or None; reads them all."""
+        if (sha256 := sha256_of(url)) == self.sha256:
+            return None
+        remedy = f"it was changed since the store was made: {RESTORE}"
+        return InputError(f"shard {self.name}", f"SHA-256 {self.sha256[:16]}", sha256[:16], remedy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,17 +86,16 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
             try:
                 decode(file.read(nbytes))
                 good.append(sample)
-            except ValueError as error:
+            except InputError as error:
                 bad = Skipped(shard=index.shard.name, key=index.keys[sample], reason=str(error))
-                where = f"shard {bad.shard}, key {bad.key}"
                 if not skip:
-                    raise ValueError(f"{where}: {bad.reason}; mend it, or leave it out: --on-bad-image skip") from error
+                    remedy = "mend it, or leave it out: `on_bad_image=skip`"
+                    raise error.within(f"shard {bad.shard}, key {bad.key}", remedy) from error
                 skipped.append(bad)
     if not good:
         first = f"key {skipped[0].key}: {skipped[0].reason}"
-        raise ValueError(
-            f"shard {index.shard.name}: none of its {len(skipped)} images can be used ({first}); leave it out"
-        )
+        none = f"none among {len(skipped)} ({first})"
+        raise InputError(f"shard {index.shard.name}", "an image that can be used", none, "leave it out")
     return only(index, good, skipped)
 
 
@@ -118,15 +118,15 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
     try:
         groups = _groups(url, name)
     except (tarfile.TarError, EOFError, OverflowError) as error:
-        raise ValueError(
-            f"{name}: expected an uncompressed tar file, found one that can't be read: {error}; pack it again"
+        raise InputError(
+            name, "an uncompressed tar file", f"one that can't be read: {error}", "pack it again"
         ) from error
     if not groups:
-        raise ValueError(f"{name}: expected members KEY.jpg (or .jpeg, .png, .webp) and KEY.cls, found none")
+        raise InputError(name, "members KEY.jpg (or .jpeg, .png, .webp) and KEY.cls", "none")
     for key, group in groups.items():
         if not (group.place and group.label is not None):
             missing = "cls" if group.place else "image"
-            raise ValueError(f"{name}, key {key}: expected an image and a .cls, found no {missing}")
+            raise InputError(f"{name}, key {key}", "an image and a .cls", f"no {missing}")
     places = [group.place or (0, 0) for group in groups.values()]
     return ShardIndex(
         shard=Shard(name=name, nbytes=size_of(url), sha256=sha256_of(url) if digest else ""),
@@ -158,9 +158,9 @@ def _groups(url: str, name: str) -> dict[str, _Group]:
             where, is_class = f"{name}, key {key}", extension == "cls"
             _require_usable(member, where)
             if key in groups and (groups[key].label if is_class else groups[key].place) is not None:
-                raise ValueError(f"{where}: expected one image and one class, found the key twice; rename one")
+                raise InputError(where, "one image and one class", "the key twice", "rename one")
             if key in groups and key != previous:
-                raise ValueError(f"{where}: expected its members one after the other, found others between")
+                raise InputError(where, "its members one after the other", "others between")
             group = groups.setdefault(key, _Group())
             previous = key
             if is_class:
@@ -189,11 +189,11 @@ def _require_usable(member: tarfile.TarInfo, where: str) -> None:
     try:
         member.name.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where}: expected a name in UTF-8, found {os.fsencode(member.name)!r}; rename it") from error
+        raise InputError(where, "a name in UTF-8", repr(os.fsencode(member.name)), "rename it") from error
     if member.issparse():
-        raise ValueError(f"{where}: expected a plain member, found a sparse one; pack the shard without --sparse")
+        raise InputError(where, "a plain member", "a sparse one", "pack the shard without sparse members")
     if not 0 <= member.size <= MAX_BYTES:
-        raise ValueError(f"{where}: expected at most {MAX_BYTES:,} bytes, found {member.size:,}; leave it out")
+        raise InputError(where, f"at most {MAX_BYTES:,} bytes", f"{member.size:,}", "leave it out")
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -207,5 +207,5 @@ def _target(name: str, key: str, text: bytes) -> int:
     digits = text.strip()
     target = int(digits) if digits.isdigit() and len(text) <= _CLASS_BYTES else -1
     if not 0 <= target < 2**31:
-        raise ValueError(f"{name}, key {key}: expected a class number from 0 in its .cls, found {text[:20]!r}")
+        raise InputError(f"{name}, key {key}", "a class number from 0 in its .cls", repr(text[:20]))
     return target

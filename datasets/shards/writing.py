@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ...runtime import atomic
+from ...runtime.errors import InputError
+from ...runtime.optional import optional
 from ..augment.philox import Stream, permutation
 from .excluded import Excluded
 from .index import IMAGE_EXTENSIONS
@@ -66,7 +68,7 @@ def make_shards(
     note = out / "shards.json"
     wanted = {"format": FORMAT, **asdict(packing)} | ({"excluded": excluded.of_any_shard().sha256} if excluded else {})
     if note.exists() and (found := json.loads(note.read_text())) != wanted:
-        raise ValueError(f"{out}: expected no shards, or those of {wanted}; found {found}; name another folder")
+        raise InputError(out, f"no shards, or those of {wanted}", found, "name another folder")
     atomic.write_text(note, json.dumps(wanted, indent=2) + "\n")
     atomic.write_text(out / "classes.txt", "".join(f"{name}\n" for name in classes))
     shards: list[tuple[Path, Sequence[Entry]]] = []
@@ -84,7 +86,9 @@ def _without(excluded: Excluded, splits: dict[str, list[Entry]]) -> dict[str, li
     excluded.require_known(("", entry.key) for entries in splits.values() for entry in entries)
     kept = {split: [one for one in entries if not excluded.names("", one.key)] for split, entries in splits.items()}
     if not any(kept.values()):
-        raise ValueError(f"exclude: {excluded.path} names every sample of the source; name fewer")
+        raise InputError(
+            "`exclude`", "some sample to be left", f"all of the source named in {excluded.path}", "name fewer"
+        )
     return kept
 
 
@@ -98,7 +102,7 @@ def _pack(entries: Sequence[Entry], file: BinaryIO) -> None:
 
 def _class_folders(folder: Path) -> tuple[dict[str, list[Entry]], list[str]]:
     if not folder.is_dir():
-        raise ValueError(f"source: expected 'digits' or a folder of class folders, found none at {folder}")
+        raise InputError("`source`", "'digits' or a folder of class folders", f"none at {folder}")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     entries = [
         Entry(key=f"{name}/{path.stem}".replace(".", "_"), target=target, extension=extension, read=path.read_bytes)
@@ -107,19 +111,15 @@ def _class_folders(folder: Path) -> tuple[dict[str, list[Entry]], list[str]]:
         if (extension := path.suffix[1:].lower()) in IMAGE_EXTENSIONS
     ]
     if not entries:
-        raise ValueError(f"source: expected images in folders of classes in {folder}, found none")
+        raise InputError("`source`", f"images in folders of classes in {folder}", "none")
     key, times = Counter(entry.key for entry in entries).most_common(1)[0]
     if times > 1:
-        raise ValueError(f"source: expected images of a class to differ in name (up to dots), found {times} of {key}")
+        raise InputError("`source`", "images of a class to differ in name (up to dots)", f"{times} of {key}")
     return {"train": entries}, classes
 
 
 def _digits() -> tuple[dict[str, list[Entry]], list[str]]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ValueError("digits: scikit-learn is not installed; run: pip install 'distillcache[digits]'") from error
-    digits = load_digits()
+    digits = optional("sklearn.datasets", extra="digits", where="digits").load_digits()
     entries = [
         Entry(key=f"{i:04d}", target=int(target), extension="png", read=lambda image=image: _png(image))  # type: ignore[misc]
         for i, (image, target) in enumerate(zip(digits.images, digits.target, strict=True))

@@ -87,10 +87,10 @@ def test_extension_over_several_blocks_tops_up_the_last_one(tmp_path: Path, shar
     ("change", "message"),
     [
         ({"recipe": "crop"}, "recipe field"),
-        ({"overrides": ["hflip=0"]}, "recipe field hflip: the store has 0.5, this run asks for 0.0"),
-        ({"image_size": 48}, "recipe field size: the store has 32, this run asks for 48"),
-        ({"seed": 1}, "seed: the store has 0, this run asks for 1"),
-        ({"topk": 3}, "topk: the store has 2, this run asks for 3"),
+        ({"overrides": ["hflip=0"]}, "recipe field hflip: expected the store's 0.5, found 0.0"),
+        ({"image_size": 48}, "recipe field size: expected the store's 32, found 48"),
+        ({"seed": 1}, "seed: expected the store's 0, found 1"),
+        ({"topk": 3}, "topk: expected the store's 2, found 3"),
     ],
 )
 def test_another_request_is_refused(store: Store, teacher: Teacher, change: dict[str, object], message: str) -> None:
@@ -106,7 +106,7 @@ def test_another_teacher_is_refused_and_the_same_under_another_name_is_not(store
     request = create.Request.resolve(store)
     moved = replace(teacher, name="elsewhere")
     store.manifest.require_same(create.describe(request, moved, store.manifest.shards))
-    with pytest.raises(ValueError, match="teacher sha256: the store has"):
+    with pytest.raises(ValueError, match="teacher sha256: expected the store's"):
         store.manifest.require_same(create.describe(request, replace(teacher, sha256="0"), store.manifest.shards))
 
 
@@ -191,7 +191,7 @@ def test_the_command_goes_on_with_what_the_store_has(tmp_path: Path, shards: str
     second = run(*common, "--views", 6)
     assert second.exit_code == 0 and "views    6 a sample" in second.output
     refused = run(*common, "--views", 6, "--seed", 5)
-    assert refused.exit_code == 2 and "seed: the store has 4, this run asks for 5" in refused.output
+    assert refused.exit_code == 2 and "seed: expected the store's 4, found 5" in refused.output
     odd = run(*common, "--views", 7)
     assert odd.exit_code == 2 and "views: expected a multiple of the recipe's 3 repeats, found 7" in odd.output
 

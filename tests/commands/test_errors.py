@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import re
 import resource
 import subprocess
@@ -12,12 +13,26 @@ import pytest
 import torch
 
 from distillcache.commands.errors import fitted, line_of
+from distillcache.runtime.errors import InputError
 
 
 def test_a_long_message_keeps_its_beginning_and_its_remedy() -> None:
     line = fitted("shards: " + "x" * 500 + "; name them all")
     assert len(line) <= 300 and line.startswith("shards: x") and line.endswith("; name them all") and "…" in line
     assert fitted("a\n b") == "a b"
+
+
+def test_an_error_names_parameters_and_its_line_names_options() -> None:
+    error = InputError("`batch_size`", "at most 8", 9, "or `reuse_views=True`, `amp=False`, `topk=K`, another `out`")
+    assert str(error) == "`batch_size`: expected at most 8, found 9; " + error.remedy
+    line = "batch-size: expected at most 8, found 9; or --reuse-views, --no-amp, --topk K, another --out"
+    assert line_of(error) == (line, 2)
+
+
+def test_an_error_keeps_its_facts_from_a_worker_to_the_line() -> None:
+    inner = pickle.loads(pickle.dumps(InputError("", "a JPEG", "a text")))
+    outer = inner.within("key x", "mend it").within("shard a.tar", "never said: a remedy is known")
+    assert str(outer) == "shard a.tar, key x: expected a JPEG, found a text; mend it"
 
 
 def test_torchs_own_lack_of_memory_is_one_line() -> None:

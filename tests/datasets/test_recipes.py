@@ -65,7 +65,7 @@ def test_a_field_that_is_unknown_or_lost_is_named(change: dict[str, object], dif
     fields = {k: v for k, v in (named("deit").to_dict() | change).items() if v is not None}
     with pytest.raises(ValueError, match=r"recipe: expected the fields \[") as error:
         Recipe.from_dict(fields)
-    assert str(error.value).endswith(f"differing in {differing}")
+    assert str(error.value).endswith(f"found others: {differing}")
 
 
 @pytest.mark.parametrize(
@@ -89,5 +89,5 @@ def test_a_bad_override_is_named(assignment: str, message: str) -> None:
 
 
 def test_an_unknown_recipe_is_named() -> None:
-    with pytest.raises(ValueError, match=r"expected one of deit, deit3, .*; found 'diet'"):
+    with pytest.raises(ValueError, match=r"expected one of deit, deit3, .*, found 'diet'"):
         named("diet")

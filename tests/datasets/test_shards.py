@@ -110,14 +110,12 @@ def test_expand_takes_globs_braces_and_lists_in_any_order(tmp_path: Path) -> Non
 
 
 def test_a_file_system_whose_package_is_missing_is_one_error() -> None:
-    with pytest.raises(
-        ValueError, match=r"reading s3://bucket/a.tar needs a package that is not installed: Install s3fs"
-    ):
+    with pytest.raises(ValueError, match=r"expected a package that reads s3://bucket/a.tar, found none: Install s3fs"):
         expand("s3://bucket/a.tar")
 
 
 def test_expand_refuses_what_is_not_there_or_ambiguous(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nothing found"):
+    with pytest.raises(ValueError, match="found nothing at"):
         expand(f"{tmp_path}/*.tar")
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

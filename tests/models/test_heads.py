@@ -121,7 +121,9 @@ def test_distilled_training_without_a_second_head_is_refused(name: str) -> None:
 def test_a_model_of_two_heads_says_which_images_it_takes() -> None:
     levit = build_student("levit_128s", classes=7, seed=0)
     levit.require_size(224)
-    with pytest.raises(ValueError, match="views are 64 pixels, the model takes 224; add --model-kwargs img_size=64"):
+    with pytest.raises(
+        ValueError, match="expected one for views of 64 pixels, found one for 224; add `model_kwargs=img_size=64`"
+    ):
         levit.require_size(64)
     build_student("levit_128s", classes=7, seed=0, img_size=64).require_size(64)
     build_student("swiftformer_xs", classes=7, seed=0).require_size(64)

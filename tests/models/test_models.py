@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 def test_deits_distilled_students_have_two_heads(name: str, size: int) -> None:
     student = build_student(name, classes=1000, seed=0)
     student.require_size(size)
-    with pytest.raises(ValueError, match=f"views are 32 pixels, the model takes {size}"):
+    with pytest.raises(ValueError, match=f"expected one for views of 32 pixels, found one for {size}"):
         student.require_size(32)
     images = torch.randint(0, 256, (1, size, size, 3), dtype=torch.uint8)
     for mode in (True, False):
@@ -101,5 +101,5 @@ def test_bfloat16_changes_the_logits_a_little(teacher: Teacher) -> None:
 
 def test_a_device_that_is_not_there_is_named() -> None:
     for name in ("abacus", "cuda:63"):
-        with pytest.raises(ValueError, match=f"device: expected one that this machine has, found '{name}'"):
+        with pytest.raises(ValueError, match=f"`device`: expected one that this machine has, found '{name}'"):
             find_device(name)

@@ -226,7 +226,7 @@ def test_a_resume_with_another_configuration_is_refused(tmp_path: Path, store: S
 def test_more_epochs_than_views_need_to_be_asked_for(tmp_path: Path, store: Store, shards: str) -> None:
     refused = train(store.path, shards, tmp_path / "out", "--epochs", 8)
     assert refused.exit_code == 2
-    assert "8 epochs need 9 views, the store has 6; run cache-teacher --views 9" in refused.output
+    assert "expected 9 views for 8 epochs, found 6 in the store; run cache-teacher with --views 9" in refused.output
     batches = list(replay(store, shards, reuse_views=True).batches(6, 0, 7))
     assert torch.equal(batches[0].images, next(replay(store, shards).batches(0, 0, 1)).images)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..cache.store import Store
+from ..runtime.errors import InputError
 
 _METADATA = "zarr.json"
 _NAMED = 3  # stores, of a folder with many
@@ -22,7 +23,7 @@ def open_store(path: Path) -> Store:
     else:
         beside = _which(path.parent)
         found = f"nothing; beside it {beside}" if beside else "nothing; run cache-teacher first"
-    raise ValueError(f"{path}: expected a store, found {found}")
+    raise InputError(path, "a store", found)
 
 
 def _folder(path: Path) -> str:
