@@ -18,6 +18,7 @@
 #: COMPARE, SEEDS, TOPK  of `make compare`: its folder, its seeds, logits that are kept
 #: PLAIN_MODEL           of `make compare`: the student without a distillation token
 #: BENCH_SHARDS          shards of real photos for `make bench`
+#: DEIT, PHOTOS          of `make parity`: a checkout of the published code, a folder with shards of photos
 #: PYTHON                the Python that .venv is made with
 
 PYTHON ?= python3
@@ -63,7 +64,7 @@ TOPK ?= 10
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
 .DEFAULT_GOAL := setup
-.PHONY: setup help cache-teacher train-student compare digits-shards test test-ends lint bench docs clean
+.PHONY: setup help cache-teacher train-student compare digits-shards test test-ends lint bench parity docs clean
 
 help:  ## Say what can be made, and with which variables
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 24
@@ -121,6 +122,16 @@ lint: setup  ## Run ruff and mypy
 # BENCH_SHARDS names shards of real photos; without it, ImageNet's where they are at hand, or scikit-learn's two.
 bench: setup  ## Measure, beside other programs
 	$(BIN)/python bench/run.py
+
+parity: $(if $(DEIT),setup .parity/.installed)  ## Compare with the published DeiT: DEIT=FOLDER
+	$(if $(DEIT),,$(error DEIT: expected a checkout of github.com/facebookresearch/deit; run make parity DEIT=FOLDER))
+	$(BIN)/python bench/parity '$(DEIT)' $(PHOTOS:%=--photos '%') --page docs/parity.md
+
+# What the published code runs with, apart from .venv, which has newer ones.
+.parity/.installed: bench/parity/requirements.txt
+	rm -rf .parity
+	$(BIN)/python -m pip install --quiet --no-deps --target .parity --requirement $<
+	@touch $@
 
 docs: setup  ## Build the documentation as a site with a search: site/index.html
 	$(BIN)/python docs/site.py site
