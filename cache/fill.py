@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime import atomic
+from ..runtime.reporting import SILENT, Reporter
 from ..runtime.signals import StopSignals
 from .claims import Claims
 from .records import Labels, Unit
@@ -41,14 +42,13 @@ def fill(
     batch_size: int,
     workers: int,
     wait: bool = True,
-    report: Callable[[int], None] = lambda views: None,
-    start_at: Callable[[int, int], None] = lambda views, total: None,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Fill `store` up to `views` views of each sample, or to as many as other processes ask for at the same time.
 
     Each unit has one writer. What others are at work on is waited for, and taken over if they are killed: this returns
-    once the store is whole. `start_at` is told how many views are there already, of how many in all, again whenever
-    others may have changed that; `report` how many were committed.
+    once the store is whole. `reporter` counts views: those that are there already, of all, again whenever others may
+    have changed that, and those that were committed.
 
     Raises StopRequested after the batch in which a signal came; UnfinishedError, without `wait`, where what is missing
     is others'; ValueError for an image that can't be rendered, a shard that was changed, or logits that are not finite.
@@ -61,8 +61,8 @@ def fill(
         while missing := remaining(store):
             began = time.monotonic()
             total = store.views * int(store.counts.sum())
-            start_at(total - missing, total)
-            committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, report)
+            reporter.start_at(total - missing, total)
+            committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, reporter)
             if not committed and not wait:
                 told = f"{missing:,} views are missing, which other processes are at work on"
                 raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
@@ -80,7 +80,7 @@ def _fill_once(
     loader: Loader,
     signals: StopSignals,
     batch_size: int,
-    report: Callable[[int], None],
+    reporter: Reporter,
 ) -> int:
     """Go through all units once, do those that nobody else has claimed, and return how many those were."""
     order = store.order()
@@ -104,7 +104,7 @@ def _fill_once(
                 with atomic.naming(store.path):
                     store.write(unit, _assemble(store, unit, parts))
                 claims.release(_number(store, unit))
-                report(expected)
+                reporter.advance(expected)
                 begun.popleft()
                 parts = []
                 done += 1

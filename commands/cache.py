@@ -120,8 +120,7 @@ def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Cl
             batch_size=options["batch_size"],
             workers=workers,
             wait=options["wait"],
-            report=shown.update,
-            start_at=shown.start_at,
+            reporter=shown,
         )
     say(info_text(store))
 

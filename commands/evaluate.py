@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..datasets.samples import Samples
     from ..models.students import Student
+    from ..runtime.reporting import Reporter
     from ..train.evaluate import CentreCrops
 
 _image_options = (
@@ -58,7 +59,7 @@ class _Checkpoint:
         heads = self.student.heads
         return (*heads, "both") if len(heads) == 2 else heads
 
-    def crops(self, samples: "Samples", workers: int, batch_size: int, report: Callable[[int], None]) -> "CentreCrops":
+    def crops(self, samples: "Samples", workers: int, batch_size: int, reporter: "Reporter") -> "CentreCrops":
         """Return `samples` as this student takes them; ValueError if it knows fewer classes."""
         from ..train.evaluate import CentreCrops
 
@@ -71,7 +72,7 @@ class _Checkpoint:
             device=self.device,
             workers=workers,
             batch_size=batch_size,
-            report=report,
+            reporter=reporter,
         )
 
 
@@ -106,7 +107,7 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
     real = real_labels(keys) if options["real"] else None
     samples = samples_of(indexes, 0)
     with bar("evaluate", len(keys), "images") as shown:
-        crops = opened.crops(samples, workers, options["batch_size"], shown.update)
+        crops = opened.crops(samples, workers, options["batch_size"], shown)
         predicted = predict_student(opened.student, crops, amp=opened.amp)
     if predictions and write_table:
         table = predicted.to_table([index.shard.name for index in indexes for _ in index.keys], keys)
@@ -195,7 +196,7 @@ def compare(
     passes = sum(1 + one.student.has_distillation_token for one in opened)  # the second is over the tokens
     with bar("compare", passes * len(rows), "images") as shown:
         for one in opened:
-            crops = one.crops(samples, workers, options["batch_size"], shown.update)
+            crops = one.crops(samples, workers, options["batch_size"], shown)
             predicted = predict_student(one.student, crops, amp=one.amp)
             labels |= {f"{one.name} {head}": classes[:, 0] for head, classes in predicted.classes.items()}
             if one.student.has_distillation_token:

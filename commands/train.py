@@ -98,9 +98,7 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
             out=out,
             command=("distillcache", *click.get_current_context().obj),
             processes=processes,
-            report=shown.update,
-            start_at=shown.start_at,
-            log=shown.write,
+            reporter=shown,
         )
         summary = run_training(student, data, held_out, config, place)
     if summary:
@@ -221,9 +219,7 @@ def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) 
             workers=workers,
             out=out / "training",
             command=("distillcache", *click.get_current_context().obj),
-            report=shown.update,
-            start_at=shown.start_at,
-            log=shown.write,
+            reporter=shown,
         )
         train_student(classifier.to(device), data, held_out, config, place)
     save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.files))

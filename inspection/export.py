@@ -13,6 +13,7 @@ from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
 from ..runtime import atomic
+from ..runtime.reporting import SILENT, Reporter
 from .lookup import Filter
 from .relations import RELATIONS, mixed, relations
 
@@ -20,9 +21,7 @@ FORMATS = (".parquet", ".csv", ".npz")
 Table = dict[str, Any]
 
 
-def export(
-    store: Store, out: Path, wanted: Filter, *, mixes: bool = False, report: Callable[[int], None] = lambda shards: None
-) -> int:
+def export(store: Store, out: Path, wanted: Filter, *, mixes: bool = False, reporter: Reporter = SILENT) -> int:
     """Write a row for each cached view of the samples `wanted`, and return how many; the suffix of `out` says how.
 
     Columns: shard, key, target, target_name, view, label, label_name, agrees, relation (what the label is to the view:
@@ -46,7 +45,7 @@ def export(
             if n := len(table["view"]):
                 yield table
             rows += n
-            report(1)
+            reporter.advance()
         if not rows:
             raise ValueError(f"{store.path}: expected labels, found none yet; run cache-teacher first")
 

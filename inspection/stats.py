@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ import numpy as np
 from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..runtime.cores import usable_cores
+from ..runtime.reporting import SILENT, Reporter
 from .counting import BINS, Counts, count
 from .lookup import class_name
 from .relations import PARTNER, TARGET
@@ -103,7 +104,7 @@ class Stats:
     """The first of those: where it says one and the same thing most often."""
 
 
-def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> Stats:
+def stats(store: Store, *, reporter: Reporter = SILENT) -> Stats:
     """Return statistics of all cached labels, counted shard by shard; ValueError if there are none.
 
     Of more than a few shards each core counts a part.
@@ -112,7 +113,7 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
     parts = [range(first, min(first + _AT_ONCE, n)) for first in range(0, n, _AT_ONCE)]
     if len(parts) == 1:
         counts = count(store.path, parts[0])
-        report(n)
+        reporter.advance(n)
     else:
         counts = Counts.empty(store)
         workers = min(usable_cores(), len(parts))
@@ -122,7 +123,7 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
                     counting = pool.map(partial(count, store.path), parts)
                 for part, counted in zip(parts, counting, strict=True):
                     counts.merge(counted)
-                    report(len(part))
+                    reporter.advance(len(part))
         except BrokenProcessPool as error:
             raise ValueError(f"{store.path}: a process that counts was killed; is memory short? run again") from error
     if not counts.views.sum():

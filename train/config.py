@@ -1,7 +1,7 @@
 """What a training run is told, in one frozen place."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import torch
 
 from ..replay.training_set import TrainingSet
 from ..runtime.processes import ALONE, Processes
+from ..runtime.reporting import SILENT, Reporter
 
 Distill = Literal["hard", "soft", "none"]
 _MAY_CHANGE = ("grad_accum_steps", "compile", "reuse_views", "allow_drift")  # in a run that is resumed
@@ -150,9 +151,5 @@ class Place:
     command: Sequence[str] = ()
     """The command line of the run, kept in its config.json."""
     processes: Processes = ALONE
-    report: Callable[[int], None] = lambda images: None
-    """Told how many images were trained on."""
-    start_at: Callable[[int], None] = lambda images: None
-    """Told how many images earlier runs were trained on."""
-    log: Callable[[str], None] = print
-    """Given one line an epoch."""
+    reporter: Reporter = SILENT
+    """Counts the images that are trained on, and has a line an epoch to log."""

@@ -14,6 +14,7 @@ from ..datasets.loader import Loader
 from ..datasets.order import in_sequence
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
+from ..runtime.reporting import SILENT, Reporter
 from .student import Student
 
 BATCH_SIZE = 256
@@ -86,8 +87,7 @@ class CentreCrops:
     device: torch.device
     workers: int
     batch_size: int = BATCH_SIZE
-    report: Callable[[int], None] = lambda images: None
-    """Told how many images were gone through."""
+    reporter: Reporter = SILENT
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Yield batches of uint8 images (n, size, size, RGB) on the device."""
@@ -97,7 +97,7 @@ class CentreCrops:
         with Loader(Renderer(recipe, self.samples), workers=self.workers, pin_memory=on_gpu) as loader:
             for _, views in loader.load(batches):
                 yield views.images.to(self.device, non_blocking=True)
-                self.report(len(views.images))
+                self.reporter.advance(len(views.images))
 
 
 @torch.inference_mode()

@@ -137,7 +137,7 @@ class Training:
             loss_sum += loss
             progress.step += 1
             progress.images += size
-            self.place.report(size)
+            self.place.reporter.advance(size)
             self._heed(self.stopping.after_step(loss[0], progress.step), loss_sum)
         self._heed(self.stopping.after_epoch(), loss_sum)
         self._note_losses(loss_sum)
@@ -179,7 +179,7 @@ class Training:
                 checkpoint.save_weights(place.out / "ema.safetensors", self.ema.module.model, asdict(self.config))
             self._save()
             self.folder.record(progress.history, last=progress.epoch == self.config.epochs)
-            place.log(line_of(progress.history[-1], self.config.epochs))
+            place.reporter.log(line_of(progress.history[-1], self.config.epochs))
 
     def _step(self, batch: Batch, epoch: int, step: int) -> torch.Tensor:
         """Do one optimizer step and return its losses (3,), detached, on the device: in all, and of each head."""
@@ -281,7 +281,7 @@ class Training:
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
         progress = Progress(**state["progress"])
-        self.place.start_at(progress.images)
+        self.place.reporter.start_at(progress.images)
         if self.place.processes.first and progress.epoch < self.config.epochs:
-            self.place.log(f"going on from epoch {progress.epoch + 1}, step {progress.step}")
+            self.place.reporter.log(f"going on from epoch {progress.epoch + 1}, step {progress.step}")
         return progress

@@ -94,7 +94,7 @@ def _require_teachers_views(store: Store, samples: Samples, config: Config, plac
             f"{store.path}: {found}; install the store's versions, cache again, or train with --allow-drift"
         )
     if place.processes.first:
-        place.log(f"{store.path}: {found}; trained on all the same (--allow-drift), checks are not compared")
+        place.reporter.log(f"{store.path}: {found}; trained on all the same (--allow-drift), checks are not compared")
 
 
 def _require_labels(store: Store | None, config: Config) -> None:

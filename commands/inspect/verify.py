@@ -65,7 +65,7 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
             digests=fraction == 1 and len(wanted) == store.views,
             workers=workers,
             batch_size=options["batch_size"],
-            report=shown.update,
+            reporter=shown,
         )
     say(json.dumps(asdict(found) | {"passed": found.passed}, indent=2) if options["as_json"] else str(found))
     if not found.passed:
