@@ -150,9 +150,7 @@ def labels_of(logits: torch.Tensor, check: torch.Tensor, teacher: str, topk: int
         return labels
     values, indices = logits.log_softmax(1).topk(topk, dim=1)
     return replace(
-        labels,
-        topk_index=indices.cpu().numpy().astype(np.uint32),
-        topk_logit=values.cpu().numpy().astype(np.float16),
+        labels, topk_index=indices.cpu().numpy().astype(np.uint32), topk_logit=values.cpu().numpy().astype(np.float16)
     )
 
 

@@ -27,10 +27,7 @@ class Bar(tqdm, Reporter):  # type: ignore[misc]
 
     n: int
     total: int | None
-
-    def advance(self, n: int = 1) -> None:
-        """Count `n` more."""
-        self.update(n)
+    advance, log = tqdm.update, tqdm.write
 
     def start_at(self, n: int, total: int | None = None) -> None:
         """Show `n` as done before this run, or by others meanwhile; of `total`, where that changed."""
@@ -44,10 +41,6 @@ class Bar(tqdm, Reporter):  # type: ignore[misc]
             self.refresh()
         else:  # the work begins now; of what is done at once, nothing is said
             self.start_t = self.last_print_t = self._time()
-
-    def log(self, text: str) -> None:
-        """Print a line above the bar."""
-        self.write(text)
 
     def __exit__(self, kind: type[BaseException] | None, *more: object) -> None:
         """End at the total: what was left over of it (a last batch that is not full, say) is counted off."""

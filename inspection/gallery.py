@@ -36,12 +36,7 @@ def choose(chosen: NDArray[np.bool_], shares: Agreement, count: int) -> list[Pos
 
 
 def columns(
-    store: Store,
-    positions: Sequence[Position],
-    shares: Agreement,
-    views: int,
-    *,
-    reporter: Reporter = SILENT,
+    store: Store, positions: Sequence[Position], shares: Agreement, views: int, *, reporter: Reporter = SILENT
 ) -> dict[str, list[Any]]:
     """Return columns of the samples at `positions`, which are in the store's order, and of `views` views of each.
 

@@ -224,17 +224,12 @@ class Training:
 
     def _evaluate(self) -> dict[str, float]:
         assert self.run.held_out
-        crops = CentreCrops(
-            samples=self.run.held_out,
-            size=self.config.size,
-            crop_pct=self.config.crop_pct,
-            device=self.place.device,
-            workers=self.place.workers,
-        )
+        config, place = self.config, self.place
+        crops = CentreCrops(size=config.size, crop_pct=config.crop_pct, device=place.device, workers=place.workers)
         students = {"top1": self.run.student} | ({"ema_top1": self.ema.module} if self.ema else {})
         top1: dict[str, float] = {}
         for name, student in students.items():
-            predictions = predict_student(student, crops, amp=self.config.amp)
+            predictions = predict_student(student, crops, self.run.held_out, amp=config.amp)
             top1 |= {f"{name}_{head}": percent for head, percent in predictions.accuracy().items()}
         return top1
 
