@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         exclude: Path | None
         val_shards: Sequence[str]
         workers: int | None
-        device: str
+        device_name: str
 
 
 @click.command("cache-teacher")
@@ -91,7 +91,7 @@ def _cache_teacher(
     exclude: Path | None,
     val_shards: Sequence[str],
     workers: int | None,
-    device: str,
+    device_name: str,
     **asked: "Unpack[Asked]",
 ) -> None:
     from ..cache import create, fill
@@ -104,19 +104,19 @@ def _cache_teacher(
 
     excluded = Excluded.read(exclude) if exclude else None
     store = create.existing(cache, excluded)
-    place, workers = device_and_workers(device, workers)
+    device, workers = device_and_workers(device_name, workers)
     start_early(workers)
-    request = create.Request.resolve(store, on_gpu=place.type == "cuda", **asked)
+    request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
-    model = load_teacher(teacher, device=place, amp=request.amp, size=request.teacher_size)
+    model = load_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
     held_out = reading.held_out(val_shards) if not store or store.manifest.teacher_top1 is None else None
     names = [] if store else class_names(urls)
     _warn(model.classes, names)
     index = functools.partial(reading.screened_index, urls, skip=on_bad_image == "skip", excluded=excluded)
     store = create.opened(cache, request, model, claims, index=index, class_names=names, excluded=excluded)
     if held_out:
-        measure = functools.partial(teacher_top1, model, held_out, device=place, workers=workers)
+        measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)
         create.note_teacher_top1(store, claims, measure)
     samples, views = samples or store.samples(urls), max(request.views, store.views)
     filling = functools.partial(fill.fill, store, samples, model, claims, views=views, batch_size=batch_size)

@@ -36,7 +36,7 @@ class _Options(TypedDict):
     batch_size: int
     amp: bool | None
     workers: int | None
-    device: str
+    device_name: str
 
 
 _image_options = (
@@ -230,7 +230,7 @@ def _open(path: Path, options: _Options, model: str | None = None, kwargs: Seque
     from ..train.checkpoint import read_weights
     from ..train.evaluate import CentreCrops
 
-    device, workers = device_and_workers(options["device"], options["workers"])
+    device, workers = device_and_workers(options["device_name"], options["workers"])
     if (path / "zarr.json").is_file():
         expected = "expected a checkpoint or the folder of a finished run"
         raise ValueError(f"{path}: {expected}, found a store; name what train-student left")

@@ -80,7 +80,7 @@ workers_option = click.option(
     help="Processes that render views.  [default: one for each core; without a GPU 0: threads of this process]",
 )
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
+    "--device", "device_name", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
 )
 as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 recipe_options = (

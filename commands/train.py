@@ -76,7 +76,7 @@ def train_student(
     image_size: int | None,
     val_shards: Sequence[str],
     workers: int | None,
-    device: str,
+    device_name: str,
     **asked: "Unpack[Hyperparameters]",
 ) -> None:
     """Stage 2: train a DeiT student from shards and store, without the teacher. Run again, it resumes.
@@ -97,10 +97,10 @@ def train_student(
     from ..runtime.processes import join, leave
     from ..train.config import Config, Place
 
-    processes, device = join(device)
+    processes, device_name = join(device_name)
     with processes.together():
         kwargs = parse_kwargs([*model_kwargs, *more_model_kwargs])
-        found, workers = device_and_workers(device, workers)
+        device, workers = device_and_workers(device_name, workers)
         start_early(workers)
         if cache:
             if recipe or overrides or image_size:
@@ -108,10 +108,10 @@ def train_student(
             data = TrainingSet.stored(Store(cache), expand(shards), asked["window"])
         else:
             data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], asked["window"])
-        config = Config.resolve(data, found.type, kwargs, **asked)
-        student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(found)
+        config = Config.resolve(data, device.type, kwargs, **asked)
+        student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
         held_out = reading.held_out(val_shards) if processes.first else None
-    place = Place(device=found, workers=workers, out=out, processes=processes)
+    place = Place(device=device, workers=workers, out=out, processes=processes)
     if summary := _train(student, data, held_out, config, place):
         say(_summary_text(summary, data.store, shards, out))
     leave()
@@ -207,7 +207,7 @@ def train_teacher(
     seed: int,
     val_shards: Sequence[str],
     workers: int | None,
-    device: str,
+    device_name: str,
 ) -> None:
     """Train a teacher from scratch, for those without pretrained weights.
 
@@ -218,7 +218,7 @@ def train_teacher(
     from ..models.teachers import save_teacher
     from ..train.config import Config, Place
 
-    found, workers = device_and_workers(device, workers)
+    device, workers = device_and_workers(device_name, workers)
     data = _fresh(shards, recipe or "crop", overrides, image_size, seed)
     config = Config(
         model=model,
@@ -236,7 +236,7 @@ def train_teacher(
     )
     classifier = _build_student(config)
     held_out = reading.held_out(val_shards)
-    place = Place(device=found, workers=workers, out=out / "training")
-    _train(classifier.to(found), data, held_out, config, place)
+    place = Place(device=device, workers=workers, out=out / "training")
+    _train(classifier.to(device), data, held_out, config, place)
     save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.files))
     say(f"teacher in {out}")

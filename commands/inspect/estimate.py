@@ -40,7 +40,7 @@ def inspect_estimate(
     batch_size: int,
     seconds: int,
     workers: int | None,
-    device: str,
+    device_name: str,
     as_json: bool,
     **asked: "Unpack[Asked]",
 ) -> None:
@@ -54,11 +54,11 @@ def inspect_estimate(
     from ...datasets.shards.files import expand
     from ...models.teachers import load_teacher
 
-    place, workers = device_and_workers(device, workers)
-    request = Request.resolve(on_gpu=place.type == "cuda", **asked)
+    device, workers = device_and_workers(device_name, workers)
+    request = Request.resolve(on_gpu=device.type == "cuda", **asked)
     urls = expand(shards)
     indexes = index_some(urls)
-    model = load_teacher(teacher, device=place, amp=request.amp, size=request.teacher_size)
+    model = load_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
     estimated = estimate(indexes, urls, request, model, batch_size=batch_size, workers=workers, seconds=seconds)
     if as_json:
         say(json.dumps(asdict(estimated), indent=2))
@@ -70,7 +70,7 @@ def inspect_estimate(
     per_view, views = f"{estimated.bytes_per_view:.2f}", estimated.samples * estimated.views
     measured = f"{estimated.measured_views:,} views in {estimated.measured_seconds:.1f} s"
     say(f"{samples} in {estimated.shards:,} shards, {views:,} views")
-    say(f"time   {_duration(estimated.seconds)} on one {place}; n such processes take an n-th of it")
+    say(f"time   {_duration(estimated.seconds)} on one {device}; n such processes take an n-th of it")
     say(f"bytes  {estimated.nbytes:,}, of which labels, checks and logits take {per_view} a view")
     say(f"measured on {measured}: {estimated.views_per_second:,.1f} views/s by {model.name}")
 

@@ -43,7 +43,7 @@ def inspect_verify(
     teacher: str | None,
     batch_size: int,
     workers: int | None,
-    device: str,
+    device_name: str,
     as_json: bool,
 ) -> None:
     """Render views again and compare them with the store: exit code 1 where they differ.
@@ -60,10 +60,10 @@ def inspect_verify(
 
     store = open_store(cache)
     samples, wanted = store.samples(expand(shards)), views_named(views, store.views)
-    place, workers = device_and_workers(device, workers)
+    device, workers = device_and_workers(device_name, workers)
     record = store.manifest.teacher
     amp, size = record.dtype == "bfloat16", record.input_size
-    model = load_teacher(teacher, device=place, amp=amp, size=size) if teacher else None
+    model = load_teacher(teacher, device=device, amp=amp, size=size) if teacher else None
     rows = verifying.rows_to_verify(store, wanted, fraction)
     with bar("verify", sum(map(len, rows)), "views") as shown:
         found = verifying.verify(
