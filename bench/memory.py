@@ -84,7 +84,7 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
             epochs=3 * (size if what == "epochs" else 1), batch_size=16, reuse_views=True,
         )  # fmt: skip
         student = build_student(config.model, classes=10, seed=0, **kwargs)
-        place = Place(device=cpu, workers=0, out=path.with_suffix(".run"), log=lambda line: None)
+        place = Place(device=cpu, workers=0, out=path.with_suffix(".run"))
         train_student(student, data, None, config, place)
     return peak_memory()
 

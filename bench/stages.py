@@ -92,7 +92,7 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
         reuse_views=True,
     )  # fmt: skip
     student = build_student(STUDENT, classes=data.classes, seed=0)
-    place = Place(device=CPU, workers=0, out=folder / "run", log=lambda line: None)
+    place = Place(device=CPU, workers=0, out=folder / "run")
     replay = Replay(data, batch_size=config.batch_size)
     training = Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
     training.set_rate(5)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
+from ..datasets.shards.excluded import Excluded
 from ..datasets.shards.index import Shard, ShardIndex, Skipped
 from ..runtime.errors import InputError
 from .claims import Claims
@@ -19,46 +20,51 @@ from .store import Store
 from .teacher import Teacher
 
 
+class Asked(TypedDict, total=False):
+    """What a user may ask of stage 1; what is None or absent is the store's, or else DeiT's."""
+
+    recipe: str | None
+    overrides: Sequence[str]
+    image_size: int | None
+    teacher_size: int | None
+    seed: int | None
+    topk: int | None
+    views: int | None
+    amp: bool | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a user asks of stage 1."""
+    """What is asked of stage 1."""
 
     recipe: Recipe
+    teacher_size: int | None
+    """Pixels at which the teacher sees views; None: its own."""
     seed: int
     topk: int
     views: int
     amp: bool
 
     @classmethod
-    def resolve(
-        cls,
-        store: Store | None = None,
-        *,
-        recipe: str | None = None,
-        overrides: Sequence[str] = (),
-        image_size: int | None = None,
-        seed: int | None = None,
-        topk: int | None = None,
-        views: int | None = None,
-        amp: bool | None = None,
-        on_gpu: bool = False,
-    ) -> "Request":
+    def resolve(cls, store: Store | None = None, *, on_gpu: bool = False, **asked: Unpack[Asked]) -> "Request":
         """Return what is asked for, with what is not said taken from `store`, where there is one, or else from DeiT.
 
         Raises ValueError for a recipe that does not exist, or views that are not whole cycles.
         """
         if store:
-            have, amp_then = store.manifest, store.manifest.teacher.dtype == "bfloat16"
-            base = cls(recipe=have.recipe, seed=have.seed, topk=have.topk, views=store.views, amp=amp_then)
+            have, teacher = store.manifest, store.manifest.teacher
+            known: dict[str, Any] = {"recipe": have.recipe, "seed": have.seed, "topk": have.topk, "views": store.views}
+            base = cls(**known, teacher_size=teacher.input_size, amp=teacher.dtype == "bfloat16")
         else:
-            base = cls(recipe=named("deit"), seed=0, topk=0, views=300, amp=on_gpu)
-        size = base.recipe.size if image_size is None else image_size
+            base = cls(recipe=named("deit"), teacher_size=None, seed=0, topk=0, views=300, amp=on_gpu)
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        recipe, overrides = given.pop("recipe", None), given.pop("overrides", ())
+        size = given.pop("image_size", base.recipe.size)
         if recipe is None and not overrides:
             whole = replace(base.recipe, size=size)
         else:
             whole = named(recipe or "deit", size=size, overrides=overrides)
-        given: dict[str, Any] = {"seed": seed, "topk": topk, "views": views, "amp": amp}
-        request = replace(base, recipe=whole, **{name: value for name, value in given.items() if value is not None})
+        request = replace(base, recipe=whole, **given)
         if request.views % whole.repeats:
             raise InputError("`views`", f"a multiple of the recipe's {whole.repeats} repeats", request.views)
         return request
@@ -87,6 +93,14 @@ def describe(
     )
 
 
+def existing(path: Path, excluded: Excluded | None = None) -> Store | None:
+    """Return the store at `path`, if any; ValueError if it left out other samples than those that are `excluded`."""
+    store = Store(path) if path.exists() else None
+    if store and excluded:
+        excluded.require_same(store.manifest.skipped)
+    return store
+
+
 def opened(
     path: Path,
     request: Request,
@@ -95,14 +109,15 @@ def opened(
     *,
     index: Callable[[], Sequence[ShardIndex]],
     class_names: Sequence[str],
+    excluded: Excluded | None = None,
 ) -> Store:
     """Return the store at `path`; where there is none it is made, of the shards that `index` reads.
 
     Of processes that start at once, one makes it and the others wait. Raises ValueError as `create` does, and if the
-    store is another than what is asked for.
+    store is another than what is asked for or left out other samples than those `excluded`.
     """
     with claims.structure():
-        store = Store(path) if path.exists() else create(path, request, index(), teacher, class_names)
+        store = existing(path, excluded) or create(path, request, index(), teacher, class_names)
     store.manifest.require_same(describe(request, teacher, store.manifest.shards))
     return store
 

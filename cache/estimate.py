@@ -114,13 +114,7 @@ def estimate(
 
 
 def _run(
-    path: Path,
-    index: ShardIndex,
-    views_in_all: int,
-    request: Request,
-    teacher: Teacher,
-    batch_size: int,
-    workers: int,
+    path: Path, index: ShardIndex, views_in_all: int, request: Request, teacher: Teacher, batch_size: int, workers: int
 ) -> tuple[_Timed, Store]:
     """Cache a block of views of as many samples of `index` as make `views_in_all`, in at least four batches."""
     views = describe(request, teacher, []).block

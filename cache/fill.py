@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from ..runtime.signals import StopSignals
 from .claims import Claims
 from .records import Labels, Unit
@@ -42,14 +43,13 @@ def fill(
     batch_size: int,
     workers: int,
     wait: bool = True,
-    report: Callable[[int], None] = lambda views: None,
-    start_at: Callable[[int, int], None] = lambda views, total: None,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Fill `store` up to `views` views of each sample, or to as many as other processes ask for at the same time.
 
     Each unit has one writer. What others are at work on is waited for, and taken over if they are killed: this returns
-    once the store is whole. `start_at` is told how many views are there already, of how many in all, again whenever
-    others may have changed that; `report` how many were committed.
+    once the store is whole. `reporter` counts views: those that are there already, of all, again whenever others may
+    have changed that, and those that were committed.
 
     Raises StopRequested after the batch in which a signal came; UnfinishedError, without `wait`, where what is missing
     is others'; ValueError for an image that can't be rendered, a shard that was changed, or logits that are not finite.
@@ -62,8 +62,8 @@ def fill(
         while missing := remaining(store):
             began = time.monotonic()
             total = store.views * int(store.counts.sum())
-            start_at(total - missing, total)
-            committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, report)
+            reporter.start_at(total - missing, total)
+            committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, reporter)
             if not committed and not wait:
                 told = f"{missing:,} views are missing, which other processes are at work on"
                 raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
@@ -81,7 +81,7 @@ def _fill_once(
     loader: Loader,
     signals: StopSignals,
     batch_size: int,
-    report: Callable[[int], None],
+    reporter: Reporter,
 ) -> int:
     """Go through all units once, do those that nobody else has claimed, and return how many those were."""
     order = store.order()
@@ -105,7 +105,7 @@ def _fill_once(
                 with atomic.naming(store.path):
                     store.write(unit, _assemble(store, unit, parts))
                 claims.release(_number(store, unit))
-                report(expected)
+                reporter.advance(expected)
                 begun.popleft()
                 parts = []
                 done += 1
@@ -151,9 +151,7 @@ def labels_of(logits: torch.Tensor, check: torch.Tensor, teacher: str, topk: int
         return labels
     values, indices = logits.log_softmax(1).topk(topk, dim=1)
     return replace(
-        labels,
-        topk_index=indices.cpu().numpy().astype(np.uint32),
-        topk_logit=values.cpu().numpy().astype(np.float16),
+        labels, topk_index=indices.cpu().numpy().astype(np.uint32), topk_logit=values.cpu().numpy().astype(np.float16)
     )
 
 

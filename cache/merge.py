@@ -1,6 +1,6 @@
 """Merging stores that hold different shards, or different blocks of views, of one plan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from ..datasets.samples import Samples, one_file_a_shard
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from .records import Labels, Probes, Unit
 from .storage import LocalStorage
 from .store import Store
@@ -16,11 +17,11 @@ from .store import Store
 _PROBES = 8
 
 
-def merge(out: Path, stores: Sequence[Store], report: Callable[[int], None] = lambda units: None) -> Store:
+def merge(out: Path, stores: Sequence[Store], *, reporter: Reporter = SILENT) -> Store:
     """Write a store at `out` that holds every unit of `stores`; what several hold must be the same in all of them.
 
     Raises ValueError if they were not made alike (recipe, seed, teacher, top-k), if a shard or a label differs, or if
-    `out` is there already. `report` is told of each unit that was written.
+    `out` is there already. `reporter` counts the units that were written.
     """
     if out.exists():
         raise InputError(out, "a path where nothing is yet", "something", "name another")
@@ -53,7 +54,7 @@ def merge(out: Path, stores: Sequence[Store], report: Callable[[int], None] = la
             for number, name in enumerate(names):
                 if unit := _unit(merged, homes[name], block, number):
                     merged.write(*unit)
-                    report(1)
+                    reporter.advance()
     return Store(out)
 
 

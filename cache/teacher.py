@@ -19,6 +19,8 @@ class Teacher(Protocol):
     @property
     def input_size(self) -> int: ...  # noqa: D102
     @property
+    def crop_pct(self) -> float: ...  # noqa: D102
+    @property
     def dtype(self) -> str: ...  # noqa: D102
     @property
     def classes(self) -> int: ...  # noqa: D102

@@ -1,6 +1,6 @@
 """Verification: is a store complete, and do its views and labels come out the same again?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..datasets.order import ALONE, Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer, Views
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from .store import Store
 from .teacher import Teacher
 
@@ -130,7 +131,7 @@ def verify(
     digests: bool = True,
     workers: int = 0,
     batch_size: int = 64,
-    report: Callable[[int], None] = lambda views: None,
+    reporter: Reporter = SILENT,
 ) -> Verification:
     """Render the views `chosen` again and compare their checks; with a teacher, also what it says of them.
 
@@ -156,7 +157,7 @@ def verify(
     with store.naming_samples(), Loader(renderer, workers=workers) as loader:
         for rows, views in loader.load(batches()):
             _compare(store, rows, views, teacher, found)
-            report(len(rows))
+            reporter.advance(len(rows))
     return found
 
 

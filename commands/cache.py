@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -24,12 +24,17 @@ from .options import (
 from .progress import bar
 
 if TYPE_CHECKING:
-    import torch
-
     from ..cache.claims import Claims
-    from ..datasets.samples import Samples
-    from ..datasets.shards.index import ShardIndex
-    from ..models.teachers import Teacher
+    from ..cache.create import Asked
+
+    class _Options(Asked):
+        batch_size: int
+        on_bad_image: str
+        wait: bool
+        exclude: Path | None
+        val_shards: Sequence[str]
+        workers: int | None
+        device_name: str
 
 
 @click.command("cache-teacher")
@@ -58,7 +63,7 @@ if TYPE_CHECKING:
     help="See the store whole, or end with exit code 3 where all that is missing is other processes'.  [default: wait]",
 )
 @with_options(exclude_option, val_shards_option, workers_option, device_option)
-def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: Any) -> None:
+def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: "Unpack[_Options]") -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
     Run again, it goes on; with more --views, it extends. Several processes may fill one store at once; each ends once
@@ -74,55 +79,49 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: A
         _cache_teacher(shards, cache, teacher, claims, **options)
 
 
-def _cache_teacher(shards: Sequence[str], cache: Path, teacher: str, claims: "Claims", **options: Any) -> None:
+def _cache_teacher(
+    shards: Sequence[str],
+    cache: Path,
+    teacher: str,
+    claims: "Claims",
+    *,
+    batch_size: int,
+    on_bad_image: str,
+    wait: bool,
+    exclude: Path | None,
+    val_shards: Sequence[str],
+    workers: int | None,
+    device_name: str,
+    **asked: "Unpack[Asked]",
+) -> None:
     from ..cache import create, fill
-    from ..cache.store import Store
     from ..datasets.loader import start_early
     from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.files import class_names, expand
     from ..inspection.info import info_text
     from ..models.teachers import load_teacher
+    from ..train.evaluate import teacher_top1
 
-    excluded = Excluded.read(options["exclude"]) if options["exclude"] else None
-    store = Store(cache) if cache.exists() else None
-    if store and excluded:
-        excluded.require_same(store.manifest.skipped)
-    device, workers = device_and_workers(options["device"], options["workers"])
+    excluded = Excluded.read(exclude) if exclude else None
+    store = create.existing(cache, excluded)
+    device, workers = device_and_workers(device_name, workers)
     start_early(workers)
-    asked = {name: options[name] for name in ("recipe", "overrides", "image_size", "seed", "topk", "views", "amp")}
-    request = create.Request.resolve(store, **asked, on_gpu=device.type == "cuda")
+    request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
-    size = options["teacher_size"] or (store.manifest.teacher.input_size if store else None)
-    model = load_teacher(teacher, device=device, amp=request.amp, size=size)
-    measured = store is not None and store.manifest.teacher_top1 is not None
-    held_out = None if measured else reading.held_out(options["val_shards"])
-    names = class_names(urls) if store is None else []
+    model = load_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
+    held_out = reading.held_out(val_shards) if not store or store.manifest.teacher_top1 is None else None
+    names = [] if store else class_names(urls)
     _warn(model.classes, names)
-
-    def index() -> "list[ShardIndex]":
-        return reading.screened_index(urls, skip=options["on_bad_image"] == "skip", excluded=excluded)
-
-    store = create.opened(cache, request, model, claims, index=index, class_names=names)
-    if excluded:
-        excluded.require_same(store.manifest.skipped)  # of processes that start at once, another may have made it
+    index = functools.partial(reading.screened_index, urls, skip=on_bad_image == "skip", excluded=excluded)
+    store = create.opened(cache, request, model, claims, index=index, class_names=names, excluded=excluded)
     if held_out:
-        measure = functools.partial(_top1, model, held_out, device=device, workers=workers)
+        measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)
         create.note_teacher_top1(store, claims, measure)
-    views = max(request.views, store.views)
+    samples, views = samples or store.samples(urls), max(request.views, store.views)
+    filling = functools.partial(fill.fill, store, samples, model, claims, views=views, batch_size=batch_size)
     with bar("cache-teacher", views * int(store.counts.sum()), "views") as shown:
-        fill.fill(
-            store,
-            samples or store.samples(urls),
-            model,
-            claims,
-            views=views,
-            batch_size=options["batch_size"],
-            workers=workers,
-            wait=options["wait"],
-            report=shown.update,
-            start_at=shown.start_at,
-        )
+        filling(workers=workers, wait=wait, reporter=shown)
     say(info_text(store))
 
 
@@ -134,13 +133,3 @@ def _warn(classes: int, names: Sequence[str]) -> None:
         say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
     if names and len(names) != classes:
         say(f"the teacher tells {classes} classes apart, the shards have {len(names)}", err=True)
-
-
-def _top1(teacher: "Teacher", held_out: "Samples", *, device: "torch.device", workers: int) -> float:
-    """Return the teacher's top-1 on held-out samples, percent."""
-    from ..train.evaluate import CentreCrops, predict
-
-    crops = CentreCrops(
-        samples=held_out, size=teacher.input_size, crop_pct=teacher.crop_pct, device=device, workers=workers
-    )
-    return predict(lambda images: (teacher.logits(images),), ("class",), crops).accuracy()["class"]

@@ -1,13 +1,14 @@
 """`distillcache evaluate` and `compare`: what trained students say of labelled shards."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
+from ..runtime.errors import InputError
 from . import shards as reading
 from .options import (
     as_json_flag,
@@ -15,20 +16,30 @@ from .options import (
     device_and_workers,
     device_option,
     model_kwargs_options,
+    require_output,
     say,
     shards_option,
     with_options,
     workers_option,
 )
 from .paths import LOCAL_PATH
-from .progress import bar
+from .progress import Bar, bar
 
 if TYPE_CHECKING:
-    import torch
-
     from ..datasets.samples import Samples
     from ..models.students import Student
-    from ..train.evaluate import CentreCrops
+    from ..train.evaluate import CentreCrops, Predictions
+
+
+class _Options(TypedDict):
+    """How images are evaluated."""
+
+    crop_pct: float | None
+    batch_size: int
+    amp: bool | None
+    workers: int | None
+    device_name: str
+
 
 _image_options = (
     click.option("--crop-pct", type=float, help="Centre crop.  [default: the run's, or 0.875]"),
@@ -42,10 +53,8 @@ class _Checkpoint:
     path: Path
     model: str
     student: "Student"
-    size: int
-    crop_pct: float
+    crops: "CentreCrops"
     amp: bool
-    device: "torch.device"
 
     @property
     def name(self) -> str:
@@ -58,21 +67,13 @@ class _Checkpoint:
         heads = self.student.heads
         return (*heads, "both") if len(heads) == 2 else heads
 
-    def crops(self, samples: "Samples", workers: int, batch_size: int, report: Callable[[int], None]) -> "CentreCrops":
-        """Return `samples` as this student takes them; ValueError if it knows fewer classes."""
-        from ..train.evaluate import CentreCrops
+    def predict(self, samples: "Samples", reporter: Bar) -> "Predictions":
+        """Return what the student says of `samples`; ValueError if it knows fewer classes."""
+        from ..train.evaluate import predict_student
 
         if (largest := int(samples.target.max())) >= (classes := self.student.classes):
-            raise ValueError(f"shards: expected classes below the student's {classes} ({self.path}), found {largest}")
-        return CentreCrops(
-            samples=samples,
-            size=self.size,
-            crop_pct=self.crop_pct,
-            device=self.device,
-            workers=workers,
-            batch_size=batch_size,
-            report=report,
-        )
+            raise InputError("`shards`", f"classes below the student's {classes} ({self.path})", largest)
+        return predict_student(self.student, self.crops, samples, amp=self.amp, reporter=reporter)
 
 
 @click.command("evaluate")
@@ -83,7 +84,18 @@ class _Checkpoint:
 @click.option("--predictions", type=LOCAL_PATH, help="Parquet file for what each head predicts of each image.")
 @click.option("--model", help="A timm name.  [default: what the checkpoint says]")
 @with_options(*model_kwargs_options, *_image_options, workers_option, device_option, as_json_flag)
-def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, as_json: bool, **options: Any) -> None:
+def evaluate(
+    checkpoint: Path,
+    shards: Sequence[str],
+    head: str | None,
+    real: bool,
+    predictions: Path | None,
+    model: str | None,
+    model_kwargs: Sequence[str],
+    more_model_kwargs: Sequence[str],
+    as_json: bool,
+    **options: Unpack[_Options],
+) -> None:
     """Measure a student's top-1 and top-5 on labelled shards, head by head, and its images per second.
 
     CHECKPOINT is what train-student left (its folder, or a file in it), or any weights of a timm model, named by
@@ -93,37 +105,39 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
     Example: distillcache evaluate --checkpoint runs/tiny --shards 'val-*.tar' --real
     """
     from ..datasets.samples import samples_of
+    from ..inspection.export import parquet_writer
     from ..runtime import atomic
-    from ..train.evaluate import predict_student, real_labels
+    from ..train.evaluate import real_labels
 
-    device, workers = device_and_workers(options["device"], options["workers"])
-    opened, head = _open(checkpoint, device, options), options["head"]
+    opened = _open(checkpoint, options, model, [*model_kwargs, *more_model_kwargs])
     if head and head not in opened.heads:
-        raise ValueError(f"head: expected one of {', '.join(opened.heads)}, which {checkpoint} has; found {head}")
-    write_table = _parquet_writer(predictions) if predictions else None
+        raise InputError("`head`", f"one of {', '.join(opened.heads)}, which {checkpoint} has", head)
+    if predictions:
+        require_output("predictions", predictions, ".parquet")
+    write = parquet_writer("`predictions`") if predictions else None
     indexes = reading.read_index(shards, digest=False)
     keys = [key for index in indexes for key in index.keys]
-    real = real_labels(keys) if options["real"] else None
-    samples = samples_of(indexes, 0)
+    labels = real_labels(keys) if real else None
     with bar("evaluate", len(keys), "images") as shown:
-        crops = opened.crops(samples, workers, options["batch_size"], shown.update)
-        predicted = predict_student(opened.student, crops, amp=opened.amp)
-    if predictions and write_table:
+        predicted = opened.predict(samples_of(indexes, 0), shown)
+    if predictions and write:
         table = predicted.to_table([index.shard.name for index in indexes for _ in index.keys], keys)
-        atomic.write(predictions, lambda file: write_table(table, file))
-    columns = {"top1": predicted.accuracy(1), "top5": predicted.accuracy(5)} | (
-        {"real_top1": predicted.real_accuracy(real)} if real else {}
-    )
-    heads = {
-        name: {column: values[name] for column, values in columns.items()}
-        for name in opened.heads
-        if head in (None, name)
-    }
-    result = {
+        atomic.write(predictions, lambda file: write(iter([table]), file))
+    columns = {"top1": predicted.accuracy(1), "top5": predicted.accuracy(5)}
+    if labels:
+        columns["real_top1"] = predicted.real_accuracy(labels)
+    asked = [head] if head else opened.heads
+    heads = {name: {column: values[name] for column, values in columns.items()} for name in asked}
+    result = _result(opened, predicted, heads)
+    say(json.dumps(result, indent=2) if as_json else _evaluation_text(result))
+
+
+def _result(opened: _Checkpoint, predicted: "Predictions", heads: dict[str, dict[str, float]]) -> dict[str, Any]:
+    return {
         "checkpoint": str(opened.path),
         "model": opened.model,
-        "size": crops.size,
-        "crop_pct": crops.crop_pct,
+        "size": opened.crops.size,
+        "crop_pct": opened.crops.crop_pct,
         "mean": [round(value, 4) for value in opened.student.mean.tolist()],
         "std": [round(value, 4) for value in opened.student.std.tolist()],
         "images": len(predicted.target),
@@ -131,18 +145,6 @@ def evaluate(checkpoint: Path, shards: Sequence[str], predictions: Path | None, 
         "images_per_second": len(predicted.target) / predicted.seconds,
         "model_images_per_second": len(predicted.target) / predicted.model_seconds,
     }
-    say(json.dumps(result, indent=2) if as_json else _evaluation_text(result))
-
-
-def _parquet_writer(path: Path) -> Callable[[dict[str, Any], Any], None]:
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"predictions: expected a file in a folder that exists, found {path}")
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ValueError("predictions: pyarrow is not installed; run: pip install 'distillcache[parquet]'") from error
-    return lambda columns, file: pq.write_table(pa.table(columns), file)
 
 
 def _evaluation_text(result: dict[str, Any]) -> str:
@@ -162,7 +164,7 @@ def _evaluation_text(result: dict[str, Any]) -> str:
 @with_options(shards_option, cache_option(required=False, what="A store of these shards by recipe none: the teacher."))
 @with_options(*_image_options, workers_option, device_option, as_json_flag)
 def compare(
-    checkpoints: Sequence[Path], shards: Sequence[str], cache: Path | None, as_json: bool, **options: Any
+    checkpoints: Sequence[Path], shards: Sequence[str], cache: Path | None, as_json: bool, **options: Unpack[_Options]
 ) -> None:
     """Say how often ground truth, teacher and students' heads disagree, and how alike a student's two tokens are.
 
@@ -178,12 +180,10 @@ def compare(
     from ..datasets.samples import samples_of
     from ..datasets.shards.files import expand
     from ..train import compare as comparing
-    from ..train.evaluate import predict_student
 
     if stray := next((path for path in checkpoints if path.suffix == ".tar"), None):
-        raise ValueError(f"compare: expected checkpoints, found {stray}; quote a pattern of shards")
-    device, workers = device_and_workers(options["device"], options["workers"])
-    opened = [_open(path, device, options) for path in checkpoints]
+        raise InputError("compare", "checkpoints", stray, "quote a pattern of shards")
+    opened = [_open(path, options) for path in checkpoints]
     store = Store(cache) if cache else None
     samples = store.samples(expand(shards)) if store else None
     samples = samples or samples_of(reading.read_index(shards, digest=False), 0)
@@ -195,11 +195,10 @@ def compare(
     passes = sum(1 + one.student.has_distillation_token for one in opened)  # the second is over the tokens
     with bar("compare", passes * len(rows), "images") as shown:
         for one in opened:
-            crops = one.crops(samples, workers, options["batch_size"], shown.update)
-            predicted = predict_student(one.student, crops, amp=one.amp)
+            predicted = one.predict(samples, shown)
             labels |= {f"{one.name} {head}": classes[:, 0] for head, classes in predicted.classes.items()}
             if one.student.has_distillation_token:
-                tokens[one.name] = comparing.token_similarity(one.student, crops)
+                tokens[one.name] = comparing.token_similarity(one.student, one.crops, samples, reporter=shown)
     matrix = comparing.disagreement(labels)
     if as_json:
         result = {"names": list(labels), "disagreement": matrix.tolist(), "token_similarity": tokens}
@@ -220,13 +219,15 @@ def _comparison_text(names: list[str], matrix: Any, tokens: dict[str, list[float
     return "\n".join(lines)
 
 
-def _open(path: Path, device: "torch.device", options: dict[str, Any]) -> _Checkpoint:
-    from ..models.students import build_student, classes_of, open_folder, parse_kwargs
+def _open(path: Path, options: _Options, model: str | None = None, kwargs: Sequence[str] = ()) -> _Checkpoint:
+    from ..models.students import open_folder, parse_kwargs, trained_student
     from ..train.checkpoint import read_weights
+    from ..train.evaluate import CentreCrops
 
+    device, workers = device_and_workers(options["device_name"], options["workers"])
     if (path / "zarr.json").is_file():
-        expected = "expected a checkpoint or the folder of a finished run"
-        raise ValueError(f"{path}: {expected}, found a store; name what train-student left")
+        expected = "a checkpoint or the folder of a finished run"
+        raise InputError(path, expected, "a store", "name what train-student left")
     if {"config.json", "model.safetensors"} <= {file.name for file in path.glob("*")}:  # timm's local-dir form
         student = open_folder(str(path))
         config: dict[str, Any] = dict(student.model.pretrained_cfg)  # type: ignore[arg-type]
@@ -234,20 +235,13 @@ def _open(path: Path, device: "torch.device", options: dict[str, Any]) -> _Check
     else:
         weights, noted = read_weights(path)
         config = noted or {}
-        if not (model := options.get("model") or config.get("model")):
-            expected = "expected a student that train-student wrote, found other weights"
-            raise ValueError(f"{path}: {expected}; name their --model")
-        given = parse_kwargs([*options.get("model_kwargs", ()), *options.get("more_model_kwargs", ())])
-        classes = classes_of(model, weights, str(path))
-        student = build_student(model, classes=classes, seed=0, drop_path=0.0, **config.get("model_kwargs", {}) | given)
-        student.initialize(weights, str(path))
+        if not (model := model or config.get("model")):
+            raise InputError(path, "a student that train-student wrote", "other weights", "name their `model`")
+        arguments = config.get("model_kwargs", {}) | parse_kwargs(kwargs)
+        student = trained_student(model, weights, str(path), **arguments)
         path = path / "student.safetensors" if path.is_dir() else path
-    return _Checkpoint(
-        path=path,
-        model=model,
-        student=student.to(device),
-        size=config.get("size") or student.image_size,
-        crop_pct=config.get("crop_pct", 0.875) if options["crop_pct"] is None else options["crop_pct"],
-        amp=device.type == "cuda" if options["amp"] is None else options["amp"],
-        device=device,
-    )
+    size, batch_size = config.get("size") or student.image_size, options["batch_size"]
+    crop_pct = config.get("crop_pct", 0.875) if options["crop_pct"] is None else options["crop_pct"]
+    crops = CentreCrops(size=size, crop_pct=crop_pct, device=device, workers=workers, batch_size=batch_size)
+    amp = device.type == "cuda" if options["amp"] is None else options["amp"]
+    return _Checkpoint(path=path, model=str(model), student=student.to(device), crops=crops, amp=amp)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..datasets.augment.recipes import NAMES
+from ..runtime.errors import InputError
 from ..runtime.signals import StopRequested, StopSignals
 from .errors import fitted, line_of
 from .help import Sections
@@ -58,9 +59,9 @@ def printable(text: str, keep: str = "\n") -> str:
 def require_output(option: str, path: Path, *suffixes: str) -> None:
     """Raise ValueError if a file can't be written to `path`, before any work is done for it."""
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{option}: expected a name that ends in {', '.join(suffixes)}, found {path}")
+        raise InputError(option, f"a name that ends in {', '.join(suffixes)}", path)
     if not os.access(path.absolute().parent, os.W_OK):
-        raise ValueError(f"{option}: expected a file in a folder that can be written to, found {path}")
+        raise InputError(option, "a file in a folder that can be written to", path)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -80,7 +81,7 @@ workers_option = click.option(
     help="Processes that render views.  [default: one for each core; without a GPU 0: threads of this process]",
 )
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
+    "--device", "device_name", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if any."
 )
 as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 recipe_options = (
@@ -127,7 +128,7 @@ def views_named(text: str | None, views: int) -> range:
         return range(views)
     first, colon, end = text.partition(":")
     if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= views):
-        raise ValueError(f"views: expected FIRST:END with 0 <= FIRST < END <= {views}, found {text!r}")
+        raise InputError("`views`", f"FIRST:END with 0 <= FIRST < END <= {views}", repr(text))
     return range(int(first), int(end))
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from ..runtime.errors import InputError
+
 
 class LocalPath(click.Path):
     """A path of this machine; a URL, of which pathlib would make a folder `s3:`, is refused."""
@@ -18,9 +20,7 @@ class LocalPath(click.Path):
         """Return the path; ValueError for a URL."""
         if "://" in str(value):
             name = (param.opts[0] if param else self.name).lstrip("-")
-            raise ValueError(
-                f"{name}: expected a path on this machine, found {value}; name one, and copy between the two"
-            )
+            raise InputError(name, "a path on this machine", value, "name one, and copy between the two")
         return super().convert(value, param, ctx)
 
 

@@ -5,6 +5,8 @@ from typing import IO, cast
 
 from tqdm import tqdm
 
+from ..runtime.reporting import Reporter
+
 
 class _Lines:
     """A log file's view of a tqdm bar: each refresh is a line of its own."""
@@ -20,21 +22,25 @@ class _Lines:
         self._file.flush()
 
 
-class Bar(tqdm):  # type: ignore[misc]
+class Bar(tqdm, Reporter):  # type: ignore[misc]
     """A tqdm bar that can start in the middle without counting that as speed."""
 
     n: int
-    total: int
+    total: int | None
+    advance, log = tqdm.update, tqdm.write
 
     def start_at(self, n: int, total: int | None = None) -> None:
         """Show `n` as done before this run, or by others meanwhile; of `total`, where that changed."""
         if self.disable:
             return
-        if total is not None:
-            self.total = total
+        begun = self.total is not None
+        self.total = self.total if total is None else total
         self.initial += n - self.n
         self.n = self.last_print_n = n
-        self.refresh()
+        if begun:
+            self.refresh()
+        else:  # the work begins now; of what is done at once, nothing is said
+            self.start_t = self.last_print_t = self._time()
 
     def __exit__(self, kind: type[BaseException] | None, *more: object) -> None:
         """End at the total: what was left over of it (a last batch that is not full, say) is counted off."""
@@ -43,8 +49,8 @@ class Bar(tqdm):  # type: ignore[misc]
         super().__exit__(kind, *more)
 
 
-def bar(what: str, total: int, unit: str, *, shown: bool = True) -> Bar:
-    """Return a bar on standard error that counts `unit`s up to `total`; closed by its with statement."""
+def bar(what: str, total: int | None, unit: str, *, shown: bool = True) -> Bar:
+    """Return a bar on standard error that counts `unit`s up to `total`, or what it is told at its start."""
     terminal = sys.stderr.isatty()
     plain = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left"
     return Bar(

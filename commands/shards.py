@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,18 +28,13 @@ def make_shards(source: str, out: Path, per_shard: int, seed: int, exclude: Path
     \b
     Example: distillcache make-shards imagenet/train shards/ --per-shard 1252
     """
-    from ..datasets.shards import writing as writer
+    from ..datasets.shards import writing
     from ..datasets.shards.excluded import Excluded
 
     excluded = Excluded.read(exclude) if exclude else None
 
-    def progress(shards: Sequence[Sequence[writer.Entry]]) -> Any:
-        with bar("make-shards", len(shards), "shards") as shown:
-            for shard in shards:
-                yield shard
-                shown.update(1)
-
-    samples = writer.make_shards(source, out, per_shard=per_shard, seed=seed, excluded=excluded, progress=progress)
+    with bar("make-shards", None, "shards") as shown:
+        samples = writing.make_shards(source, out, per_shard=per_shard, seed=seed, excluded=excluded, reporter=shown)
     say(f"{out}: " + ", ".join(f"{n} {split} samples" for split, n in samples.items()))
 
 
@@ -52,13 +47,7 @@ def read_index(
 
     urls = expand(shards)
     with bar("reading shards", len(urls), "shards") as shown:
-
-        def counted(indexes: Any) -> Any:
-            for index in indexes:
-                yield index
-                shown.update(1)
-
-        return index_shards(urls, digest=digest, screen=screen, progress=counted)
+        return index_shards(urls, digest=digest, screen=screen, reporter=shown)
 
 
 def screened_index(shards: Sequence[str], *, skip: bool, excluded: "Excluded | None" = None) -> "list[ShardIndex]":

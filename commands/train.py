@@ -1,11 +1,13 @@
 """`distillcache train-teacher` and `train-student`: stage 2, and teachers for those without pretrained weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
+from ..runtime.errors import InputError
 from . import shards as reading
 from .options import (
     SEED,
@@ -25,9 +27,10 @@ from .progress import bar
 
 if TYPE_CHECKING:
     from ..cache.store import Store
+    from ..datasets.samples import Samples
     from ..models.students import Student
     from ..replay.training_set import TrainingSet
-    from ..train.config import Config
+    from ..train.config import Config, Hyperparameters, Place
 
 _optimizer_options = (
     click.option("--batch-size", type=int, default=1024, show_default=True, help="Images a step."),
@@ -63,7 +66,20 @@ _optimizer_options = (
 @click.option("--tau", type=float, default=3.0, show_default=True, help="Temperature of soft distillation.")
 @click.option("--epochs", type=int, help="[default: the store's views, or 300 without a store]")
 @with_options(*_optimizer_options, *recipe_options, val_shards_option, workers_option, device_option)
-def train_student(shards: Sequence[str], cache: Path | None, out: Path, **options: Any) -> None:
+def train_student(
+    shards: Sequence[str],
+    cache: Path | None,
+    out: Path,
+    model_kwargs: Sequence[str],
+    more_model_kwargs: Sequence[str],
+    recipe: str | None,
+    overrides: Sequence[str],
+    image_size: int | None,
+    val_shards: Sequence[str],
+    workers: int | None,
+    device_name: str,
+    **asked: "Unpack[Hyperparameters]",
+) -> None:
     """Stage 2: train a DeiT student from shards and store, without the teacher. Run again, it resumes.
 
     With --init it goes on from another student, at another image size or for other classes. Without --cache it trains
@@ -74,41 +90,62 @@ def train_student(shards: Sequence[str], cache: Path | None, out: Path, **option
              --val-shards 'val-*.tar' --epochs 300
     On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
     """
+    from ..cache.store import Store
     from ..datasets.loader import start_early
+    from ..datasets.shards.files import expand
     from ..models.students import parse_kwargs
+    from ..replay.training_set import TrainingSet
     from ..runtime.processes import join, leave
     from ..train.config import Config, Place
-    from ..train.run import train_student as run_training
 
-    workers, val_shards = options.pop("workers"), options.pop("val_shards")
-    processes, device_name = join(options.pop("device"))
+    processes, device_name = join(device_name)
     with processes.together():
-        options["model_kwargs"] = parse_kwargs([*options["model_kwargs"], *options.pop("more_model_kwargs")])
+        kwargs = parse_kwargs([*model_kwargs, *more_model_kwargs])
         device, workers = device_and_workers(device_name, workers)
         start_early(workers)
-        data = _training_set(shards, cache, options)
-        config = Config.resolve(data, device.type, **options)
+        if cache:
+            if recipe or overrides or image_size:
+                raise InputError(
+                    "`recipe`",
+                    f"the one that {cache} has",
+                    "another",
+                    "leave out --recipe, --set and --image-size, or --cache",
+                )
+            data = TrainingSet.stored(Store(cache), expand(shards), asked["window"])
+        else:
+            data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], asked["window"])
+        config = Config.resolve(data, device.type, kwargs, **asked)
         student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
         held_out = reading.held_out(val_shards) if processes.first else None
-    images = config.epochs * int(data.samples.count.sum())
-    with bar("train-student", images, "images", shown=processes.first) as shown:
-        place = Place(
-            device=device,
-            workers=workers,
-            out=out,
-            command=("distillcache", *click.get_current_context().obj),
-            processes=processes,
-            report=shown.update,
-            start_at=shown.start_at,
-            log=shown.write,
-        )
-        summary = run_training(student, data, held_out, config, place)
-    if summary:
+    place = Place(device=device, workers=workers, out=out, processes=processes)
+    if summary := _train(student, data, held_out, config, place):
         say(_summary_text(summary, data.store, shards, out))
     leave()
 
 
-def _build_student(config: "Config", *, resumed: bool, tell: bool) -> "Student":
+def _fresh(
+    shards: Sequence[str], recipe: str, overrides: Sequence[str], size: int | None, seed: int, window: int = 0
+) -> "TrainingSet":
+    from ..datasets.augment.recipes import named
+    from ..replay.training_set import TrainingSet
+
+    chosen = named(recipe, size=size, overrides=overrides)
+    return TrainingSet.fresh(reading.read_index(shards, digest=True), chosen, seed, window)
+
+
+def _train(
+    student: "Student", data: "TrainingSet", held_out: "Samples | None", config: "Config", place: "Place"
+) -> dict[str, Any] | None:
+    """Train under a bar; return the summary, in the first process alone."""
+    from ..train.run import train_student
+
+    context, images = click.get_current_context(), config.epochs * int(data.samples.count.sum())
+    with bar(str(context.info_name), images, "images", shown=place.processes.first) as shown:
+        place = replace(place, command=("distillcache", *context.obj), reporter=shown)
+        return train_student(student, data, held_out, config, place)
+
+
+def _build_student(config: "Config", *, resumed: bool = False, tell: bool = True) -> "Student":
     """Return the student that a run starts with, saying what of its start may surprise."""
     from ..models.students import build_student
     from ..train.checkpoint import read_weights
@@ -154,26 +191,6 @@ def _percent(value: float | None) -> str:
     return "not measured (--val-shards)" if value is None else f"{value:.2f}%"
 
 
-def _training_set(
-    shards: Sequence[str], cache: Path | None, options: dict[str, Any], recipe: str = "deit"
-) -> "TrainingSet":
-    """Take the recipe's options out of `options` and return what they, shards and store say to train on."""
-    from ..cache.store import Store
-    from ..datasets.augment import recipes
-    from ..datasets.shards.files import class_names, expand
-    from ..replay.training_set import TrainingSet
-
-    name, overrides, size = (options.pop(option) for option in ("recipe", "overrides", "image_size"))
-    if cache:
-        if name or overrides or size:
-            raise ValueError(f"recipe: {cache} has its own; leave out --recipe, --set and --image-size, or --cache")
-        return TrainingSet.stored(Store(cache), expand(shards), options["window"])
-    chosen = recipes.named(name or recipe, size=224 if size is None else size, overrides=overrides)
-    indexes = reading.read_index(shards, digest=True)
-    classes = len(class_names([index.url for index in indexes]))
-    return TrainingSet.fresh(indexes, chosen, classes=classes, seed=options["seed"], window=options["window"])
-
-
 @click.command("train-teacher")
 @with_options(shards_option, *recipe_options)
 @click.option("--out", type=LOCAL_PATH, required=True, help="Folder for the teacher.")
@@ -183,48 +200,49 @@ def _training_set(
 @click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate at batch size 512.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @with_options(val_shards_option, workers_option, device_option)
-def train_teacher(shards: Sequence[str], out: Path, model: str, **options: Any) -> None:
+def train_teacher(
+    shards: Sequence[str],
+    recipe: str | None,
+    overrides: Sequence[str],
+    image_size: int | None,
+    out: Path,
+    model: str,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    val_shards: Sequence[str],
+    workers: int | None,
+    device_name: str,
+) -> None:
     """Train a teacher from scratch, for those without pretrained weights.
 
     \b
     Example: distillcache train-teacher --shards 'train-*.tar' --out teacher --model regnety_002
     """
     from ..datasets.shards.files import class_names
-    from ..models.students import build_student
     from ..models.teachers import save_teacher
     from ..train.config import Config, Place
-    from ..train.run import train_student
 
-    device, workers = device_and_workers(options["device"], options["workers"])
-    data = _training_set(shards, None, options | {"window": 0}, recipe="crop")
+    device, workers = device_and_workers(device_name, workers)
+    data = _fresh(shards, recipe or "crop", overrides, image_size, seed)
     config = Config(
         model=model,
         classes=data.classes,
         size=data.order.recipe.size,
         data=data.fingerprint,
         distill="none",
-        epochs=options["epochs"],
-        batch_size=options["batch_size"],
-        lr=options["lr"],
-        warmup_epochs=min(5, options["epochs"] // 5),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        warmup_epochs=min(5, epochs // 5),
         drop_path=0.0,
-        seed=options["seed"],
+        seed=seed,
         crop_pct=1.0,
     )
-    classifier = build_student(model, classes=config.classes, seed=config.seed, drop_path=config.drop_path)
-    if classifier.distilled:
-        classifier.silence_distillation_head()
-    held_out = reading.held_out(options["val_shards"])
-    with bar("train-teacher", config.epochs * int(data.samples.count.sum()), "images") as shown:
-        place = Place(
-            device=device,
-            workers=workers,
-            out=out / "training",
-            command=("distillcache", *click.get_current_context().obj),
-            report=shown.update,
-            start_at=shown.start_at,
-            log=shown.write,
-        )
-        train_student(classifier.to(device), data, held_out, config, place)
+    classifier = _build_student(config)
+    held_out = reading.held_out(val_shards)
+    place = Place(device=device, workers=workers, out=out / "training")
+    _train(classifier.to(device), data, held_out, config, place)
     save_teacher(classifier.model, out, name=model, size=config.size, class_names=class_names(data.samples.files))
     say(f"teacher in {out}")

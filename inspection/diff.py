@@ -1,6 +1,5 @@
 """Two stores of the same views: where do their teachers disagree?"""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from ..cache.store import Store
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from .counting import Confusions
 from .lookup import class_name
 
@@ -53,7 +53,7 @@ class Diff:
     """The samples with the most."""
 
 
-def diff(first: Store, second: Store, report: Callable[[int], None] = lambda shards: None) -> Diff:
+def diff(first: Store, second: Store, *, reporter: Reporter = SILENT) -> Diff:
     """Compare two stores shard by shard; ValueError if their views are not the same, or none is in both."""
     require_same_views(first, second)
     targets, classes = first.targets(), max(store.manifest.teacher.classes for store in (first, second))
@@ -73,7 +73,7 @@ def diff(first: Store, second: Store, report: Callable[[int], None] = lambda sha
         times = differs.sum(axis=0)
         top = [i for i in np.argsort(-times, kind="stable")[:_LISTED].tolist() if times[i]]
         worst = sorted([*worst, *((-int(times[i]), shard, i, len(rows)) for i in top)])[:_LISTED]
-        report(1)
+        reporter.advance()
     if not found.views:
         raise InputError("diff", "labels of the same views in both stores", "none", "fill one first")
     found.first_agreement, found.second_agreement = (agreeing / found.views).tolist()

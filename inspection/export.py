@@ -15,6 +15,7 @@ from ..datasets.order import ALONE
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.optional import optional
+from ..runtime.reporting import SILENT, Reporter
 from .lookup import Filter
 from .relations import RELATIONS, mixed, relations
 
@@ -22,9 +23,7 @@ FORMATS = (".parquet", ".csv", ".npz")
 Table = dict[str, Any]
 
 
-def export(
-    store: Store, out: Path, wanted: Filter, *, mixes: bool = False, report: Callable[[int], None] = lambda shards: None
-) -> int:
+def export(store: Store, out: Path, wanted: Filter, *, mixes: bool = False, reporter: Reporter = SILENT) -> int:
     """Write a row for each cached view of the samples `wanted`, and return how many; the suffix of `out` says how.
 
     Columns: shard, key, target, target_name, view, label, label_name, agrees, relation (what the label is to the view:
@@ -48,7 +47,7 @@ def export(
             if n := len(table["view"]):
                 yield table
             rows += n
-            report(1)
+            reporter.advance()
         if not rows:
             raise InputError(store.path, "labels", "none yet", "run cache-teacher first")
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..cache.store import Store
 from ..datasets.order import ALONE
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
+from ..runtime.reporting import SILENT, Reporter
 from .counting import spread
 from .lookup import Agreement, Position, label
 from .pictures import fitted, plan_in_words, rendered
@@ -35,11 +36,7 @@ def choose(chosen: NDArray[np.bool_], shares: Agreement, count: int) -> list[Pos
 
 
 def columns(
-    store: Store,
-    positions: Sequence[Position],
-    shares: Agreement,
-    views: int,
-    report: Callable[[int], None] = lambda shards: None,
+    store: Store, positions: Sequence[Position], shares: Agreement, views: int, *, reporter: Reporter = SILENT
 ) -> dict[str, list[Any]]:
     """Return columns of the samples at `positions`, which are in the store's order, and of `views` views of each.
 
@@ -52,7 +49,7 @@ def columns(
         samples = np.array([sample for _, sample in inside])
         for name, values in _columns_of(store, shard, samples, shares, views).items():
             found.setdefault(name, []).extend(values)
-        report(1)
+        reporter.advance()
     return found
 
 

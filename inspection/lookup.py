@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from .counting import spread
 from .relations import RELATIONS, mixed, relations
 
@@ -122,12 +123,10 @@ def listed(
     return columns | ({} if agreement is None else {"agreement": agreement.target[shards, samples].tolist()})
 
 
-def agreement(
-    store: Store, chosen: NDArray[np.bool_], report: Callable[[int], None] = lambda shards: None
-) -> Agreement:
+def agreement(store: Store, chosen: NDArray[np.bool_], *, reporter: Reporter = SILENT) -> Agreement:
     """Return how much the labels of the chosen samples agree, with the target and with each other.
 
-    Only shards with a chosen sample are read; each is told to `report`.
+    Only shards with a chosen sample are read; `reporter` counts them.
     """
     found, targets = Agreement(np.full(chosen.shape, np.nan), np.full(chosen.shape, np.nan)), store.targets()
     for shard in np.flatnonzero(chosen.any(axis=1)).tolist():
@@ -136,7 +135,7 @@ def agreement(
         if len(label):
             found.target[shard, samples] = (label == targets[shard, samples]).mean(axis=0)
             found.likeliest[shard, samples] = spread(label).times / len(label)
-        report(1)
+        reporter.advance()
     return found
 
 

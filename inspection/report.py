@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..datasets.augment.mixes import KINDS
 from ..datasets.samples import Samples
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from . import svg
 from .answers import Answer, is_it_whole, is_the_teacher_right, which_deserve_a_look
 from .gallery import TILE, choose, columns, picture
@@ -43,7 +44,7 @@ def report(
     count: int = 2000,
     views: int = 6,
     pictures: int = 100,
-    progress: Callable[[int], None] = lambda steps: None,
+    reporter: Reporter = SILENT,
 ) -> int:
     """Write the page to `out`, with `views` of each of `count` samples out of those `wanted`.
 
@@ -55,11 +56,11 @@ def report(
     if count * views > MOST_VIEWS:
         asked = f"{count:,} samples of {views}"
         raise InputError("`samples`", f"at most {MOST_VIEWS:,} views on a page", asked, "ask for fewer")
-    found = stats(store, progress)
+    found = stats(store, reporter=reporter)
     chosen = wanted.select(store)
-    shares = agreement(store, chosen, progress)
+    shares = agreement(store, chosen, reporter=reporter)
     positions = sorted(choose(chosen, shares, max(count, 2 * _LISTED)))
-    data = columns(store, positions, shares, views, progress)
+    data = columns(store, positions, shares, views, reporter=reporter)
     template, parts = _template(), _parts(store, found, shares, data)
     drawn: dict[int, Any] = {}
     if samples is not None:
@@ -67,7 +68,7 @@ def report(
         some[tuple(np.array(positions).T)] = True
         room = _BYTES - len(template) - sum(map(len, parts.values()))
         numbers = [positions.index(position) for position in choose(some, shares, pictures)]
-        drawn = _pictures(store, samples, positions, numbers, data, room, progress)
+        drawn = _pictures(store, samples, positions, numbers, data, room, reporter)
     parts["pictures"] = _json(drawn)
     page = re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], template)  # in one pass: what is put in stays
     atomic.write_text(out, page)
@@ -120,7 +121,7 @@ def _pictures(
     numbers: Sequence[int],
     data: dict[str, list[Any]],
     room: int,
-    progress: Callable[[int], None],
+    reporter: Reporter,
 ) -> dict[int, Any]:
     """Return by number the pictures of some of the samples at `positions`, as many as there is `room` for in bytes."""
     first = np.concatenate([[0], np.cumsum(data["views"])]).tolist()
@@ -134,7 +135,7 @@ def _pictures(
         if room < 0:
             break
         drawn[number] = one
-        progress(1)
+        reporter.advance()
     return drawn
 
 

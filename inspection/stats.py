@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..runtime.cores import usable_cores
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from .counting import BINS, Counts, count
 from .lookup import class_name
 from .relations import PARTNER, TARGET
@@ -104,7 +105,7 @@ class Stats:
     """The first of those: where it says one and the same thing most often."""
 
 
-def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> Stats:
+def stats(store: Store, *, reporter: Reporter = SILENT) -> Stats:
     """Return statistics of all cached labels, counted shard by shard; ValueError if there are none.
 
     Of more than a few shards each core counts a part.
@@ -113,7 +114,7 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
     parts = [range(first, min(first + _AT_ONCE, n)) for first in range(0, n, _AT_ONCE)]
     if len(parts) == 1:
         counts = count(store.path, parts[0])
-        report(n)
+        reporter.advance(n)
     else:
         counts = Counts.empty(store)
         workers = min(usable_cores(), len(parts))
@@ -123,7 +124,7 @@ def stats(store: Store, report: Callable[[int], None] = lambda shards: None) -> 
                     counting = pool.map(partial(count, store.path), parts)
                 for part, counted in zip(parts, counting, strict=True):
                     counts.merge(counted)
-                    report(len(part))
+                    reporter.advance(len(part))
         except BrokenProcessPool as error:
             raise InputError(store.path, "all that count to end", "one killed", "is memory short? run again") from error
     if not counts.views.sum():

@@ -169,8 +169,11 @@ def open_folder(folder: str) -> Student:
         raise InputError(folder, "a model in timm's local-dir form", f"an error: {reason}") from error
 
 
-def classes_of(name: str, weights: dict[str, torch.Tensor], source: str) -> int:
-    """Return how many classes the weights of timm model `name` tell apart; ValueError if they are not its weights."""
+def trained_student(name: str, weights: dict[str, torch.Tensor], source: str, **kwargs: Any) -> Student:
+    """Return timm model `name` with the weights of `source`; ValueError if they are not its weights.
+
+    `kwargs` are those of `build_student`.
+    """
     if not (config := timm.get_pretrained_cfg(name)):
         similar = did_you_mean(name, timm.list_models())
         raise InputError(f"model {name}", "a timm model", f"none of that name{similar}")
@@ -178,7 +181,9 @@ def classes_of(name: str, weights: dict[str, torch.Tensor], source: str) -> int:
     shape = _shape(weights, head[0] if isinstance(head, tuple) else head or "")
     if shape is None:
         raise InputError(source, f"the weights of model {name}", f"none of its head {head}")
-    return shape[0]
+    student = build_student(name, classes=shape[0], seed=0, drop_path=0.0, **kwargs)
+    student.initialize(weights, source)
+    return student
 
 
 def parse_kwargs(texts: Iterable[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from ..cache.store import Store
 from ..datasets.augment.recipes import Recipe
 from ..datasets.order import Order
 from ..datasets.samples import Samples, samples_of
+from ..datasets.shards.files import class_names
 from ..datasets.shards.index import ShardIndex
 
 
@@ -34,9 +35,7 @@ class TrainingSet:
         )
 
     @classmethod
-    def fresh(
-        cls, indexes: Sequence[ShardIndex], recipe: Recipe, *, classes: int, seed: int, window: int = 0
-    ) -> "TrainingSet":
+    def fresh(cls, indexes: Sequence[ShardIndex], recipe: Recipe, seed: int, window: int = 0) -> "TrainingSet":
         """Return as many views as are asked for, without labels, of freshly indexed shards."""
         samples = samples_of(indexes, seed)
         names = [index.shard.name for index in indexes]
@@ -44,6 +43,6 @@ class TrainingSet:
             order=Order(seed=seed, shards=names, samples=samples.count.tolist(), recipe=recipe, window=window),
             samples=samples,
             store=None,
-            classes=max(classes, 1 + int(samples.target.max())),
+            classes=max(len(class_names(samples.files)), 1 + int(samples.target.max())),
             fingerprint=fingerprint(recipe, seed, (index.shard for index in indexes)),
         )

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from distillcache.cli import main
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher
+from distillcache.runtime.reporting import Reporter
 
 FUZZ = int(os.environ.get("FUZZ", "1"))
 """How many times as many examples hypothesis tries: `FUZZ=50 make test` for an evening."""
@@ -107,6 +109,16 @@ def cached(
 def store(shards: str, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The photos' store: recipe deit at 32 pixels, 6 views, top-2 kept. Not to be written to."""
     return cached(tmp_path_factory.mktemp("cache") / "photos.zarr", expand(shards), teacher, topk=2)
+
+
+class OnAdvance(Reporter):
+    """Calls a function with what was done, each time that some is."""
+
+    def __init__(self, act: Callable[[int], None]) -> None:
+        self.act = act
+
+    def advance(self, n: int = 1) -> None:
+        self.act(n)
 
 
 def run(*arguments: object) -> Result:

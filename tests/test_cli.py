@@ -80,10 +80,18 @@ def test_a_bar_ends_at_its_total(capsys: pytest.CaptureFixture[str]) -> None:
         with contextlib.suppress(ValueError), bar("work", 10, "views") as shown:
             shown.start_t -= 4  # of shorter work nothing is shown
             shown.start_at(3)
-            shown.update(5)
+            shown.advance(5)
             if error:
                 raise error
         assert ("work: 8/10" if error else "work: 8/8") in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_of_what_is_done_at_once_a_bar_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar("work", None, "shards") as shown:
+        shown.start_t -= 60  # finding out how much there is to do may take long
+        shown.start_at(0, 2)
+        shown.advance(2)
+    assert capsys.readouterr().err == ""
 
 
 def test_info_counts_labels_and_bytes(store: Store) -> None:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from ..cache.store import Store
 from ..datasets.augment.recipes import named
 from ..datasets.order import in_sequence
+from ..datasets.samples import Samples
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from .evaluate import CentreCrops
 from .student import Student
 
@@ -38,8 +40,10 @@ def teacher_labels(store: Store) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def token_similarity(student: Student, crops: CentreCrops) -> list[float]:
+def token_similarity(
+    student: Student, crops: CentreCrops, samples: Samples, *, reporter: Reporter = SILENT
+) -> list[float]:
     """Return the mean cosine similarity of class and distillation token: as learned, then after each block."""
     student.eval()
-    sums = [student.token_similarity(images).double().sum(0) for images in crops]
-    return [float(value) / int(crops.samples.count.sum()) for value in torch.stack(sums).sum(0)]
+    sums = [student.token_similarity(images).double().sum(0) for images in crops.of(samples, reporter)]
+    return [float(value) / int(samples.count.sum()) for value in torch.stack(sums).sum(0)]

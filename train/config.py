@@ -1,19 +1,50 @@
 """What a training run is told, in one frozen place."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 
 from ..replay.training_set import TrainingSet
 from ..runtime.errors import InputError
 from ..runtime.processes import ALONE, Processes
+from ..runtime.reporting import SILENT, Reporter
 
 Distill = Literal["hard", "soft", "none"]
 _MAY_CHANGE = ("grad_accum_steps", "compile", "reuse_views", "allow_drift")  # in a run that is resumed
+
+
+class Hyperparameters(TypedDict):
+    """What a user says of a run; what is None depends on what is trained on. `Config` says what each is."""
+
+    model: str
+    init: Path | None
+    distill: Distill | None
+    alpha: float | None
+    tau: float
+    epochs: int | None
+    batch_size: int
+    grad_accum_steps: int
+    opt: str
+    lr: float
+    min_lr: float
+    warmup_lr: float
+    warmup_epochs: int
+    weight_decay: float
+    clip_grad: float
+    smoothing: float
+    drop_path: float
+    ema_decay: float
+    seed: int
+    window: int
+    reuse_views: bool
+    allow_drift: bool
+    crop_pct: float
+    amp: bool | None
+    compile: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,37 +100,21 @@ class Config:
 
     @classmethod
     def resolve(
-        cls,
-        data: TrainingSet,
-        device: str,
-        *,
-        init: Path | None = None,
-        distill: Distill | None = None,
-        alpha: float | None = None,
-        epochs: int | None = None,
-        amp: bool | None = None,
-        **fields: Any,
+        cls, data: TrainingSet, device: str, model_kwargs: dict[str, Any], **asked: Unpack[Hyperparameters]
     ) -> "Config":
         """Return a run's hyperparameters, with what is None taken from what is trained on, or else from DeiT.
 
-        `fields` are the other fields. Raises ValueError for a value out of its range.
+        Raises ValueError for a value out of its range.
         """
-        distill = distill or ("hard" if data.store else "none")
-        if alpha is None:
-            alpha = 0.1 if distill == "soft" else 0.5
-        if epochs is None:
-            epochs = data.store.views if data.store else 300
-        return cls(
-            classes=data.classes,
-            size=data.order.recipe.size,
-            data=data.fingerprint,
-            init=str(init or ""),
-            distill=distill,
-            alpha=alpha,
-            epochs=epochs,
-            amp=device == "cuda" if amp is None else amp,
-            **fields,
-        )
+        distill = asked["distill"] or ("hard" if data.store else "none")
+        defaults = {
+            "alpha": 0.1 if distill == "soft" else 0.5,
+            "epochs": data.store.views if data.store else 300,
+            "amp": device == "cuda",
+        }
+        fields: dict[str, Any] = defaults | {name: value for name, value in asked.items() if value is not None}
+        fields |= {"distill": distill, "init": str(asked["init"] or ""), "model_kwargs": model_kwargs}
+        return cls(classes=data.classes, size=data.order.recipe.size, data=data.fingerprint, **fields)
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first field that is out of its range."""
@@ -149,9 +164,5 @@ class Place:
     command: Sequence[str] = ()
     """The command line of the run, kept in its config.json."""
     processes: Processes = ALONE
-    report: Callable[[int], None] = lambda images: None
-    """Told how many images were trained on."""
-    start_at: Callable[[int], None] = lambda images: None
-    """Told how many images earlier runs were trained on."""
-    log: Callable[[str], None] = print
-    """Given one line an epoch."""
+    reporter: Reporter = SILENT
+    """Counts the images that are trained on, and has a line an epoch to log."""

@@ -9,16 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..cache.teacher import Teacher
 from ..datasets.augment.recipes import named
 from ..datasets.loader import Loader
 from ..datasets.order import in_sequence
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
 from .student import Student
 
 BATCH_SIZE = 256
 _LARGEST = 5
+_LogitsOf = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +56,15 @@ class Predictions:
 
     def to_table(self, shards: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
         """Return columns, a row a sample: shard, key, target and, of each head, its largest classes, how likely."""
-        columns: dict[str, Any] = {"shard": shards, "key": keys, "target": self.target}
+        columns: dict[str, Any] = {
+            "shard": np.array(shards, object),
+            "key": np.array(keys, object),
+            "target": self.target,
+        }
         for head, classes in self.classes.items():
             columns[head] = classes[:, 0]
-            columns[f"{head}_top{classes.shape[1]}"] = list(classes)
-            columns[f"{head}_probability"] = list(self.probabilities[head])
+            columns[f"{head}_top{classes.shape[1]}"] = classes
+            columns[f"{head}_probability"] = self.probabilities[head]
         return columns
 
 
@@ -77,9 +84,8 @@ def real_labels(keys: Sequence[str]) -> list[Sequence[int]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CentreCrops:
-    """The images of an evaluation: the centre crop of every sample, in the shards' order."""
+    """How samples are evaluated: each by its centre crop, in the shards' order."""
 
-    samples: Samples
     size: int
     """Height and width, pixels."""
     crop_pct: float
@@ -87,32 +93,30 @@ class CentreCrops:
     device: torch.device
     workers: int
     batch_size: int = BATCH_SIZE
-    report: Callable[[int], None] = lambda images: None
-    """Told how many images were gone through."""
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def of(self, samples: Samples, reporter: Reporter = SILENT) -> Iterator[torch.Tensor]:
         """Yield batches of uint8 images (n, size, size, RGB) on the device."""
         recipe = named("none", size=self.size, overrides=[f"crop_pct={self.crop_pct}"])
-        batches = in_sequence(self.samples.count.tolist()).batches(self.batch_size)
+        batches = in_sequence(samples.count.tolist()).batches(self.batch_size)
         on_gpu = self.device.type == "cuda"
-        with Loader(Renderer(recipe, self.samples), workers=self.workers, pin_memory=on_gpu) as loader:
+        with Loader(Renderer(recipe, samples), workers=self.workers, pin_memory=on_gpu) as loader:
             for _, views in loader.load(batches):
                 yield views.images.to(self.device, non_blocking=True)
-                self.report(len(views.images))
+                reporter.advance(len(views.images))
 
 
 @torch.inference_mode()
 def predict(
-    logits_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], heads: tuple[str, ...], crops: CentreCrops
+    logits_of: _LogitsOf, heads: tuple[str, ...], crops: CentreCrops, samples: Samples, reporter: Reporter = SILENT
 ) -> Predictions:
-    """Return what a model says of `crops`.
+    """Return what a model says of the `crops` of `samples`.
 
     `logits_of` takes uint8 images (n, height, width, RGB) and returns logits (n, classes) for each head.
     """
     started, in_model = time.monotonic(), 0.0
     names = (*heads, "both") if len(heads) == 2 else heads
     found: list[list[torch.return_types.topk]] = []
-    for images in crops:
+    for images in crops.of(samples, reporter):
         before = _now(crops.device)
         logits = logits_of(images)
         in_model += _now(crops.device) - before
@@ -120,7 +124,6 @@ def predict(
             logits = (*logits, (logits[0] + logits[1]) / 2)
         found.append([head.float().softmax(1).topk(min(_LARGEST, head.shape[1]), dim=1) for head in logits])
     by_head = {name: [part[i] for part in found] for i, name in enumerate(names)}
-    samples = crops.samples
     rows = in_sequence(samples.count.tolist())
     return Predictions(
         target=samples.target[rows.shard, rows.sample].astype(np.int64),
@@ -131,8 +134,10 @@ def predict(
     )
 
 
-def predict_student(student: Student, crops: CentreCrops, *, amp: bool = False) -> Predictions:
-    """Return what a student says of `crops`; it is left in the mode it was in."""
+def predict_student(
+    student: Student, crops: CentreCrops, samples: Samples, *, amp: bool, reporter: Reporter = SILENT
+) -> Predictions:
+    """Return what a student says of the `crops` of `samples`; it is left in the mode it was in."""
     training = student.training
     student.eval()
 
@@ -141,9 +146,15 @@ def predict_student(student: Student, crops: CentreCrops, *, amp: bool = False) 
             return tuple(head.float() for head in student(images))
 
     try:
-        return predict(logits_of, student.heads, crops)
+        return predict(logits_of, student.heads, crops, samples, reporter)
     finally:
         student.train(training)
+
+
+def teacher_top1(teacher: Teacher, held_out: Samples, *, device: torch.device, workers: int) -> float:
+    """Return a teacher's top-1 on held-out samples, percent."""
+    crops = CentreCrops(size=teacher.input_size, crop_pct=teacher.crop_pct, device=device, workers=workers)
+    return predict(lambda images: (teacher.logits(images),), ("class",), crops, held_out).accuracy()["class"]
 
 
 def _now(device: torch.device) -> float:

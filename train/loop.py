@@ -140,7 +140,7 @@ class Training:
             loss_sum += loss
             progress.step += 1
             progress.images += size
-            self.place.report(size)
+            self.place.reporter.advance(size)
             self._heed(self.stopping.after_step(loss[0], progress.step), loss_sum)
         self._heed(self.stopping.after_epoch(), loss_sum)
         self._note_losses(loss_sum)
@@ -182,7 +182,7 @@ class Training:
                 checkpoint.save_weights(place.out / "ema.safetensors", self.ema.module.model, asdict(self.config))
             self._save()
             self.folder.record(progress.history, last=progress.epoch == self.config.epochs)
-            place.log(line_of(progress.history[-1], self.config.epochs))
+            place.reporter.log(line_of(progress.history[-1], self.config.epochs))
 
     def _step(self, batch: Batch, epoch: int, step: int) -> torch.Tensor:
         """Do one optimizer step and return its losses (3,), detached, on the device: in all, and of each head."""
@@ -227,17 +227,12 @@ class Training:
 
     def _evaluate(self) -> dict[str, float]:
         assert self.run.held_out
-        crops = CentreCrops(
-            samples=self.run.held_out,
-            size=self.config.size,
-            crop_pct=self.config.crop_pct,
-            device=self.place.device,
-            workers=self.place.workers,
-        )
+        config, place = self.config, self.place
+        crops = CentreCrops(size=config.size, crop_pct=config.crop_pct, device=place.device, workers=place.workers)
         students = {"top1": self.run.student} | ({"ema_top1": self.ema.module} if self.ema else {})
         top1: dict[str, float] = {}
         for name, student in students.items():
-            predictions = predict_student(student, crops, amp=self.config.amp)
+            predictions = predict_student(student, crops, self.run.held_out, amp=config.amp)
             top1 |= {f"{name}_{head}": percent for head, percent in predictions.accuracy().items()}
         return top1
 
@@ -284,7 +279,7 @@ class Training:
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
         progress = Progress(**state["progress"])
-        self.place.start_at(progress.images)
+        self.place.reporter.start_at(progress.images)
         if self.place.processes.first and progress.epoch < self.config.epochs:
-            self.place.log(f"going on from epoch {progress.epoch + 1}, step {progress.step}")
+            self.place.reporter.log(f"going on from epoch {progress.epoch + 1}, step {progress.step}")
         return progress

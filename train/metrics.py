@@ -36,7 +36,7 @@ class RunFolder:
 
     def __init__(self, config: Config, place: Place, trained_on: dict[str, Any], epoch: int) -> None:
         """Open the folder of `place` for a run that has done `epoch` epochs; note what it is told to do."""
-        self.path, self._log, self._plotted = place.out, place.log, time.monotonic()
+        self.path, self._log, self._plotted = place.out, place.reporter.log, time.monotonic()
         self.path.mkdir(parents=True, exist_ok=True)
         described = {
             "command": shlex.join(place.command),

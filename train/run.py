@@ -96,7 +96,7 @@ def _require_teachers_views(store: Store, samples: Samples, config: Config, plac
             f"{store.path}: {found}; install the store's versions, cache again, or train with `allow_drift=True`"
         )
     if place.processes.first:
-        place.log(f"{store.path}: {found}; trained on all the same, checks are not compared")
+        place.reporter.log(f"{store.path}: {found}; trained on all the same, checks are not compared")
 
 
 def _require_labels(store: Store | None, config: Config) -> None:

@@ -32,7 +32,7 @@ def inspect_diff(first: Path, second: Path, rows: int, as_json: bool) -> None:
 
     stores = open_store(first), open_store(second)
     with bar("diff", len(stores[0].counts), "shards") as shown:
-        found = diff(*stores, shown.update)
+        found = diff(*stores, reporter=shown)
     if as_json:
         say(json.dumps(asdict(found), indent=2))
     else:

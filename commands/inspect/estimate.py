@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -19,6 +19,9 @@ from ..options import (
     workers_option,
 )
 
+if TYPE_CHECKING:
+    from ...cache.create import Asked
+
 
 @click.command("estimate")
 @with_options(shards_option, *recipe_options)
@@ -31,7 +34,16 @@ from ..options import (
 @click.option("--seconds", type=click.IntRange(1, 3600), default=30, show_default=True, help="How long to measure.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all augmentation.")
 @with_options(workers_option, device_option, as_json_flag)
-def inspect_estimate(shards: Sequence[str], as_json: bool, **options: Any) -> None:
+def inspect_estimate(
+    shards: Sequence[str],
+    teacher: str,
+    batch_size: int,
+    seconds: int,
+    workers: int | None,
+    device_name: str,
+    as_json: bool,
+    **asked: "Unpack[Asked]",
+) -> None:
     """Say how long stage 1 will take and how large its store will be, from a short run of it.
 
     \b
@@ -42,15 +54,12 @@ def inspect_estimate(shards: Sequence[str], as_json: bool, **options: Any) -> No
     from ...datasets.shards.files import expand
     from ...models.teachers import load_teacher
 
-    device, workers = device_and_workers(options["device"], options["workers"])
-    asked = {name: options[name] for name in ("recipe", "overrides", "image_size", "seed", "topk", "views", "amp")}
-    request = Request.resolve(**asked, on_gpu=device.type == "cuda")
+    device, workers = device_and_workers(device_name, workers)
+    request = Request.resolve(on_gpu=device.type == "cuda", **asked)
     urls = expand(shards)
     indexes = index_some(urls)
-    teacher = load_teacher(options["teacher"], device=device, amp=request.amp, size=options["teacher_size"])
-    estimated = estimate(
-        indexes, urls, request, teacher, batch_size=options["batch_size"], workers=workers, seconds=options["seconds"]
-    )
+    model = load_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
+    estimated = estimate(indexes, urls, request, model, batch_size=batch_size, workers=workers, seconds=seconds)
     if as_json:
         say(json.dumps(asdict(estimated), indent=2))
         return
@@ -63,7 +72,7 @@ def inspect_estimate(shards: Sequence[str], as_json: bool, **options: Any) -> No
     say(f"{samples} in {estimated.shards:,} shards, {views:,} views")
     say(f"time   {_duration(estimated.seconds)} on one {device}; n such processes take an n-th of it")
     say(f"bytes  {estimated.nbytes:,}, of which labels, checks and logits take {per_view} a view")
-    say(f"measured on {measured}: {estimated.views_per_second:,.1f} views/s by {teacher.name}")
+    say(f"measured on {measured}: {estimated.views_per_second:,.1f} views/s by {model.name}")
 
 
 def _duration(seconds: float) -> str:

@@ -26,5 +26,5 @@ def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]
     require_output("out", out, *FORMATS)
     store = open_store(cache)
     with bar("export", len(store.counts), "shards") as shown:
-        rows = export(store, out, Filter(**filters), mixes=mixes, report=shown.update)
+        rows = export(store, out, Filter(**filters), mixes=mixes, reporter=shown)
     say(f"{out}: {rows:,} rows, {out.stat().st_size:,} bytes")

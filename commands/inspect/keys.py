@@ -39,7 +39,7 @@ def inspect_keys(
     chosen, shares = Filter(**filters).select(store), None
     if agreement_below is not None:
         with bar("keys", int(chosen.any(axis=1).sum()), "shards") as shown:
-            shares = agreement(store, chosen, shown.update)
+            shares = agreement(store, chosen, reporter=shown)
         chosen &= shares.target < agreement_below
     found = listed(store, chosen, shares, limit)
     if as_json:

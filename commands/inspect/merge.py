@@ -28,5 +28,5 @@ def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
     opened = [open_store(path) for path in stores]
     units = sum(len(store.blocks) * len(store.counts) for store in opened)
     with bar("merge", units, "units") as shown:
-        merged = merge(out, opened, shown.update)
+        merged = merge(out, opened, reporter=shown)
     say(info_text(merged))

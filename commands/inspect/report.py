@@ -53,6 +53,6 @@ def inspect_report(
             count=samples,
             views=views,
             pictures=pictures,
-            progress=shown.update,
+            reporter=shown,
         )
     say(f"{out}: {out.stat().st_size:,} bytes, pictures of {drawn:,} samples")

@@ -35,7 +35,7 @@ def inspect_stats(cache: Path, plot: Path | None, rows: int, as_json: bool) -> N
         require_output("plot", plot, ".png")
     store = open_store(cache)
     with bar("stats", len(store.counts), "shards") as shown:
-        found = stats(store, shown.update)
+        found = stats(store, reporter=shown)
     if plot:
         charts.plot(found, plot, f"{store.manifest.teacher.name} on {found.samples:,} samples, {found.views:,} views")
     if as_json:

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -36,7 +35,17 @@ from ..progress import bar
 @click.option("--teacher", help="Also ask the teacher again: a name as for cache-teacher.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Views rendered at once.")
 @with_options(workers_option, device_option, as_json_flag)
-def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fraction: float, **options: Any) -> None:
+def inspect_verify(
+    cache: Path,
+    shards: Sequence[str],
+    views: str | None,
+    fraction: float,
+    teacher: str | None,
+    batch_size: int,
+    workers: int | None,
+    device_name: str,
+    as_json: bool,
+) -> None:
     """Render views again and compare them with the store: exit code 1 where they differ.
 
     With all views of all samples, the shards' SHA-256 are compared too.
@@ -51,22 +60,22 @@ def inspect_verify(cache: Path, shards: Sequence[str], views: str | None, fracti
 
     store = open_store(cache)
     samples, wanted = store.samples(expand(shards)), views_named(views, store.views)
-    device, workers = device_and_workers(options["device"], options["workers"])
+    device, workers = device_and_workers(device_name, workers)
     record = store.manifest.teacher
     amp, size = record.dtype == "bfloat16", record.input_size
-    teacher = load_teacher(options["teacher"], device=device, amp=amp, size=size) if options["teacher"] else None
+    model = load_teacher(teacher, device=device, amp=amp, size=size) if teacher else None
     rows = verifying.rows_to_verify(store, wanted, fraction)
     with bar("verify", sum(map(len, rows)), "views") as shown:
         found = verifying.verify(
             store,
             samples,
             rows,
-            teacher=teacher,
+            teacher=model,
             digests=fraction == 1 and len(wanted) == store.views,
             workers=workers,
-            batch_size=options["batch_size"],
-            report=shown.update,
+            batch_size=batch_size,
+            reporter=shown,
         )
-    say(json.dumps(asdict(found) | {"passed": found.passed}, indent=2) if options["as_json"] else str(found))
+    say(json.dumps(asdict(found) | {"passed": found.passed}, indent=2) if as_json else str(found))
     if not found.passed:
         sys.exit(1)

@@ -159,8 +159,8 @@ _RECIPES = {
 NAMES = tuple(_RECIPES)
 
 
-def named(name: str, *, size: int = 224, overrides: Iterable[str] = ()) -> Recipe:
-    """Return the recipe `name` at `size` pixels with `FIELD=VALUE` overrides; ValueError says what is wrong."""
+def named(name: str, *, size: int | None = None, overrides: Iterable[str] = ()) -> Recipe:
+    """Return the recipe `name` at `size` pixels, or 224, with `FIELD=VALUE` overrides; ValueError says what's wrong."""
     if name not in _RECIPES:
         raise InputError("recipe", f"one of {', '.join(NAMES)}", f"{name!r}{did_you_mean(name, NAMES)}")
-    return dataclasses.replace(_RECIPES[name], size=size).override(overrides)
+    return dataclasses.replace(_RECIPES[name], size=224 if size is None else size).override(overrides)

@@ -3,13 +3,14 @@
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from ...runtime.cores import usable_cores
 from ...runtime.errors import InputError
+from ...runtime.reporting import SILENT, Reporter
 from .files import base_name, open_file, sha256_of, size_of
 
 MAX_BYTES = 2**28
@@ -63,12 +64,16 @@ def index_shards(
     *,
     digest: bool = True,
     screen: Callable[[ShardIndex], ShardIndex] = lambda index: index,
-    progress: Callable[[Iterable[ShardIndex]], Iterable[ShardIndex]] = iter,
+    reporter: Reporter = SILENT,
 ) -> list[ShardIndex]:
     """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`."""
     pool = ThreadPoolExecutor(max(8, usable_cores()))
     try:
-        return list(progress(pool.map(lambda url: screen(index_shard(url, digest=digest)), urls)))
+        indexes = []
+        for index in pool.map(lambda url: screen(index_shard(url, digest=digest)), urls):
+            indexes.append(index)
+            reporter.advance()
+        return indexes
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an error or a signal nothing more is read
 

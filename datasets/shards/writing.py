@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from ...runtime import atomic
 from ...runtime.errors import InputError
 from ...runtime.optional import optional
+from ...runtime.reporting import SILENT, Reporter
 from ..augment.philox import Stream, permutation
 from .excluded import Excluded
 from .index import IMAGE_EXTENSIONS
@@ -49,7 +50,7 @@ def make_shards(
     per_shard: int = 1000,
     seed: int = 0,
     excluded: Excluded | None = None,
-    progress: Callable[[Sequence[Sequence[Entry]]], Iterable[Sequence[Entry]]] = iter,
+    reporter: Reporter = SILENT,
 ) -> dict[str, int]:
     """Write `SPLIT-NNNNNN.tar`s, classes.txt and shards.json into `out`; return the number of samples of each split.
 
@@ -77,8 +78,10 @@ def make_shards(
         for number, start in enumerate(range(0, len(shuffled), per_shard)):
             shards.append((out / f"{split}-{number:06d}.tar", shuffled[start : start + per_shard]))
     todo = [(path, entries) for path, entries in shards if not path.exists()]
-    for (path, _), packed in zip(todo, progress([entries for _, entries in todo]), strict=True):
+    reporter.start_at(0, len(todo))
+    for path, packed in todo:
         atomic.write(path, partial(_pack, packed))
+        reporter.advance()
     return packing.samples
 
 

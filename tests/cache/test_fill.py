@@ -23,7 +23,7 @@ from distillcache.datasets.shards.files import expand
 from distillcache.datasets.views import Renderer
 from distillcache.models.teachers import Teacher
 
-from ..conftest import cached, run
+from ..conftest import OnAdvance, cached, run
 
 
 def chunks(store: Path) -> dict[str, bytes]:
@@ -152,7 +152,7 @@ def test_a_store_that_vanishes_is_no_success(tmp_path: Path, shards: str, teache
     def remove(_: int) -> None:
         shutil.rmtree(store.path)
 
-    given = {"views": 9, "batch_size": 16, "workers": 0, "report": remove}
+    given = {"views": 9, "batch_size": 16, "workers": 0, "reporter": OnAdvance(remove)}
     with (
         pytest.raises(ValueError, match="expected the store that is being filled, found it removed"),
         Claims(store.path) as claims,

@@ -18,7 +18,7 @@ from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
 from distillcache.runtime.signals import StopRequested
 
-from ..conftest import cached
+from ..conftest import OnAdvance, cached
 from .test_fill import chunks
 
 LIMIT = 120
@@ -128,7 +128,14 @@ def test_filling_ends_after_the_batch_in_which_it_is_stopped(tmp_path: Path, sha
 
     with Claims(store.path) as claims, pytest.raises(StopRequested):
         fill.fill(
-            store, store.samples(expand(shards)), teacher, claims, views=24, batch_size=12, workers=0, report=stop
+            store,
+            store.samples(expand(shards)),
+            teacher,
+            claims,
+            views=24,
+            batch_size=12,
+            workers=0,
+            reporter=OnAdvance(stop),
         )
     assert 0 < fill.remaining(Store(store.path)) < 21 * 23
     assert [path.name for path in tmp_path.iterdir()] == ["c.zarr"]

@@ -28,7 +28,7 @@ from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
 from distillcache.train.loop import RunInterruptedError
 from distillcache.train.run import train_student
-from tests.conftest import CLASSES, SIZE, cached, run
+from tests.conftest import CLASSES, SIZE, OnAdvance, cached, run
 
 KWARGS = {"img_size": SIZE, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
 MODEL = "deit_tiny_distilled_patch16_224"
@@ -51,7 +51,7 @@ def student(c: Config) -> Student:
 
 
 def place(out: Path, workers: int = 0, **more: object) -> Place:
-    return Place(device=torch.device("cpu"), workers=workers, out=out, **{"log": lambda line: None, **more})
+    return Place(device=torch.device("cpu"), workers=workers, out=out, **more)
 
 
 def stored(store: Store, shards: str) -> TrainingSet:
@@ -200,7 +200,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path, store
 
     for _ in range(3):
         with pytest.raises(RunInterruptedError) as stopped:
-            train_student(student(c), data, data.samples, c, place(tmp_path / "parts", report=stop_at))
+            train_student(student(c), data, data.samples, c, place(tmp_path / "parts", reporter=OnAdvance(stop_at)))
     assert stopped.value.exit_code == 128 + signal.SIGINT
     train_student(student(c), data, data.samples, c, place(tmp_path / "parts", workers=1))
     whole, parts = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "parts"))
@@ -356,7 +356,7 @@ def test_two_processes_train_as_one(tmp_path: Path, store: Store, shards: str) -
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunInterruptedError):
-        train_student(student(c), data, None, c, place(tmp_path / "two", report=stop))
+        train_student(student(c), data, None, c, place(tmp_path / "two", reporter=OnAdvance(stop)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     resumed = [*launch, "distillcache.cli", *command, "--out", str(tmp_path / "two"), "--workers", "1"]
     done = subprocess.run([*resumed, "--grad-accum-steps", "2", *model], capture_output=True, text=True)

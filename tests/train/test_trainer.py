@@ -18,7 +18,7 @@ from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, Training
 from distillcache.train.loss import Losses
 from distillcache.train.run import train_student
-from tests.conftest import run
+from tests.conftest import OnAdvance, run
 
 from .test_train import config, place, stored, student, train
 
@@ -84,7 +84,7 @@ def test_the_average_of_the_weights_is_timms_also_after_a_stop(
             os.kill(os.getpid(), 15)
 
     with pytest.raises(RuntimeError, match="stopped"):
-        train_student(student(c), data, data.samples, c, place(tmp_path / "parts", report=stop))
+        train_student(student(c), data, data.samples, c, place(tmp_path / "parts", reporter=OnAdvance(stop)))
     train_student(student(c), data, data.samples, c, place(tmp_path / "parts"))
     assert all(torch.equal(value, averaged[name]) for name, value in weights(tmp_path / "parts", "ema").items())
     rows = list(csv.DictReader((tmp_path / "parts" / "metrics.csv").open()))

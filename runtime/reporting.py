@@ -1,0 +1,17 @@
+"""How long work says how far it is."""
+
+
+class Reporter:
+    """Told how far long work is, in whatever it counts; this one keeps it to itself."""
+
+    def advance(self, n: int = 1) -> None:
+        """Hear that `n` more are done."""
+
+    def start_at(self, n: int, total: int | None = None) -> None:
+        """Hear that `n` were done before this run, or by others meanwhile; of `total`, where that changed."""
+
+    def log(self, text: str) -> None:
+        """Hear a line that is for people."""
+
+
+SILENT = Reporter()
