@@ -45,9 +45,8 @@ def read_index(
     from ..datasets.shards.files import expand
     from ..datasets.shards.index import index_shards
 
-    urls = expand(shards)
-    with bar("reading shards", len(urls), "shards") as shown:
-        return index_shards(urls, digest=digest, screen=screen, reporter=shown)
+    with bar("reading shards", None, "shards") as shown:
+        return index_shards(expand(shards), digest=digest, screen=screen, reporter=shown)
 
 
 def screened_index(shards: Sequence[str], *, skip: bool, excluded: "Excluded | None" = None) -> "list[ShardIndex]":

@@ -92,7 +92,6 @@ def train_student(
     """
     from ..cache.store import Store
     from ..datasets.loader import start_early
-    from ..datasets.shards.files import expand
     from ..models.students import parse_kwargs
     from ..replay.training_set import TrainingSet
     from ..runtime.processes import join, leave
@@ -103,15 +102,11 @@ def train_student(
         kwargs = parse_kwargs([*model_kwargs, *more_model_kwargs])
         device, workers = device_and_workers(device_name, workers)
         start_early(workers)
+        if cache and (recipe or overrides or image_size):
+            remedy = "leave out `recipe`, `set` and `image_size`, or `cache`"
+            raise InputError("recipe", "the store's own", "another", remedy)
         if cache:
-            if recipe or overrides or image_size:
-                raise InputError(
-                    "`recipe`",
-                    f"the one that {cache} has",
-                    "another",
-                    "leave out --recipe, --set and --image-size, or --cache",
-                )
-            data = TrainingSet.stored(Store(cache), expand(shards), asked["window"])
+            data = TrainingSet.stored(Store(cache), shards, asked["window"])
         else:
             data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], asked["window"])
         config = Config.resolve(data, device.type, kwargs, **asked)
@@ -130,7 +125,8 @@ def _fresh(
     from ..replay.training_set import TrainingSet
 
     chosen = named(recipe, size=size, overrides=overrides)
-    return TrainingSet.fresh(reading.read_index(shards, digest=True), chosen, seed, window)
+    with bar("reading shards", None, "shards") as shown:
+        return TrainingSet.fresh(shards, chosen, seed, window, reporter=shown)
 
 
 def _train(

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from distillcache.cache.store import Store
-from distillcache.datasets.shards.files import expand
 from distillcache.replay.batches import Replay
 from distillcache.replay.training_set import TrainingSet
 
@@ -20,7 +19,7 @@ EPOCHS, BATCH_SIZE = 3, 16
 
 def main(cache: str, shards: str) -> list[float]:
     """Train for a few epochs; return the loss of each."""
-    data = TrainingSet.stored(Store(Path(cache)), expand(shards))
+    data = TrainingSet.stored(Store(Path(cache)), shards)
     replay = Replay(data, batch_size=BATCH_SIZE)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=data.classes, img_size=data.order.recipe.size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)

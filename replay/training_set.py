@@ -8,8 +8,9 @@ from ..cache.store import Store
 from ..datasets.augment.recipes import Recipe
 from ..datasets.order import Order
 from ..datasets.samples import Samples, samples_of
-from ..datasets.shards.files import class_names
-from ..datasets.shards.index import ShardIndex
+from ..datasets.shards.files import class_names, expand
+from ..datasets.shards.index import index_shards
+from ..runtime.reporting import SILENT, Reporter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,20 +24,23 @@ class TrainingSet:
     fingerprint: str
 
     @classmethod
-    def stored(cls, store: Store, urls: Sequence[str], window: int = 0) -> "TrainingSet":
-        """Return the views of a store, rendered from the shards at `urls`; ValueError if those are others."""
+    def stored(cls, store: Store, shards: str | Sequence[str], window: int = 0) -> "TrainingSet":
+        """Return the views of a store, rendered from `shards` (see `expand`); ValueError if those are others."""
         manifest = store.manifest
         return cls(
             order=store.order(window),
-            samples=store.samples(urls),
+            samples=store.samples(expand(shards)),
             store=store,
             classes=manifest.teacher.classes,
             fingerprint=manifest.fingerprint,
         )
 
     @classmethod
-    def fresh(cls, indexes: Sequence[ShardIndex], recipe: Recipe, seed: int, window: int = 0) -> "TrainingSet":
-        """Return as many views as are asked for, without labels, of freshly indexed shards."""
+    def fresh(
+        cls, shards: str | Sequence[str], recipe: Recipe, seed: int, window: int = 0, reporter: Reporter = SILENT
+    ) -> "TrainingSet":
+        """Return as many views as are asked for, without labels, of `shards` (see `expand`), which are read."""
+        indexes = index_shards(expand(shards), reporter=reporter)
         samples = samples_of(indexes, seed)
         names = [index.shard.name for index in indexes]
         return cls(

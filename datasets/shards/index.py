@@ -68,6 +68,7 @@ def index_shards(
 ) -> list[ShardIndex]:
     """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`."""
     pool = ThreadPoolExecutor(max(8, usable_cores()))
+    reporter.start_at(0, len(urls))
     try:
         indexes = []
         for index in pool.map(lambda url: screen(index_shard(url, digest=digest)), urls):

@@ -216,7 +216,10 @@ def test_a_resume_with_another_configuration_is_refused(tmp_path: Path, store: S
     assert train(store.path, shards, tmp_path / "out", "--epochs", 3).exit_code == 0
     again = train(store.path, shards, tmp_path / "out", "--epochs", 3)
     assert again.exit_code == 0 and "not measured (--val-shards)" in again.output
-    for option, value, message in (("--lr", 0.1, "lr: the run in"), ("--epochs", 6, "epochs: the run in")):
+    for option, value, message in (
+        ("--lr", 0.1, "lr: expected the 0.0005 of the run"),
+        ("--epochs", 6, "epochs: expected the 3 of the run"),
+    ):
         refused = train(
             store.path, shards, tmp_path / "out", *(() if option == "--epochs" else ("--epochs", 3)), option, value
         )
