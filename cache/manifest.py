@@ -14,7 +14,8 @@ from ..datasets.shards.index import RESTORE, Shard, Skipped
 from ..runtime.errors import InputError
 from ..runtime.typed import require_types
 
-FORMAT = 1
+FORMAT = 2
+"""1: the first; 2: its recipe may be of version 2, or crop `padded`, which readers of 1 do not know."""
 _PIXEL_LIBRARIES = (
     "torch",
     "torchvision",

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from ..cache.store import Store
 from ..datasets.augment import pixels
 from ..datasets.augment.kernels import UInt8Image
-from ..datasets.augment.plans import Box, MixPlan, SimpleCrop, ViewPlan
+from ..datasets.augment.plans import Box, MixPlan, ViewPlan
 from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
@@ -139,10 +139,10 @@ def _words(image: UInt8Image, plan: ViewPlan) -> list[str]:
     """Return each step of a view's plan in words."""
     height, width, _ = image.shape
     crop = plan.crop
-    if isinstance(crop, SimpleCrop):
-        words = [f"resized to {crop.width} x {crop.height}, {plan.size} pixels from ({crop.left}, {crop.top}) on"]
-    else:
+    if isinstance(crop, Box):
         words = [f"crop {_box(crop)} of {width} x {height}"]
+    else:
+        words = [f"resized to {crop.width} x {crop.height}, {plan.size} pixels from ({crop.left}, {crop.top}) on"]
     words += ["flipped"] * plan.hflip
     words += [op.name if op.name in _PLAIN else f"{op.name} {op.value:.4g}{_UNITS.get(op.name, '')}" for op in plan.ops]
     return words + ([f"erased {_box(plan.erase.box)}"] if plan.erase else [])

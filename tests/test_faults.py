@@ -214,7 +214,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "no store": lambda bench: bench.train("--cache", bench.folder / "nowhere.zarr"),
     "a file instead of a store": lambda bench: bench.train("--cache", bench.folder / "train-0.tar"),
     "another program's folder": lambda bench: bench.cache("--cache", bench.teacher),
-    "a store of a newer format": lambda bench: bench.attributes(format=2).train(),
+    "a store of a newer format": lambda bench: bench.attributes(format=3).train(),
     "damaged attributes": lambda bench: bench.attributes(recipe=[]).train(),
     "attributes that are no JSON": lambda bench: bench.file(
         "store.zarr/zarr.json", b'{"zarr_format": 3, "node_ty'

@@ -22,7 +22,7 @@ from ...runtime.errors import InputError
 from . import kernels, philox
 from .kernels import UInt8Image
 from .ops import apply_op
-from .plans import CROP_PADDING, Box, Erase, MixPlan, ViewPlan
+from .plans import CROP_PADDING, Box, Erase, MixPlan, ViewPlan, Window
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -110,8 +110,19 @@ def _crop(plan: ViewPlan, image: UInt8Image) -> UInt8Image:
     if isinstance(crop, Box):
         return _resize(image[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width], size, size)
     resized, pad = _resize(image, crop.height, crop.width), CROP_PADDING
+    if isinstance(crop, Window):
+        return _window(resized, crop.top, crop.left, size)
     padded = cv2.copyMakeBorder(resized, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
     return np.ascontiguousarray(padded[crop.top : crop.top + size, crop.left : crop.left + size])
+
+
+def _window(image: UInt8Image, top: int, left: int, size: int) -> UInt8Image:
+    """Return the square that begins at (top, left), black where it lies beside the image."""
+    view: UInt8Image = np.zeros((size, size, 3), np.uint8)
+    inside = image[max(top, 0) : top + size, max(left, 0) : left + size]
+    high, wide, _ = inside.shape
+    view[max(-top, 0) :, max(-left, 0) :][:high, :wide] = inside
+    return view
 
 
 def _resize(image: UInt8Image, height: int, width: int) -> UInt8Image:

@@ -36,7 +36,7 @@ THREE_AUGMENT_OPS = ("Grayscale", "Solarize", "GaussianBlur")
 JITTER_OPS = ("Brightness", "Contrast", "Color")
 _JITTER_ORDERS = tuple(itertools.permutations(JITTER_OPS))
 CROP_PADDING = 4
-"""Pixels of reflection around the resized image from which a simple crop is cut."""
+"""Pixels of reflection (simple) or black (padded) around the resized image that a crop is cut from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,19 @@ class SimpleCrop:
     """A square out of the whole image, which is first resized to `height` x `width` and padded by `CROP_PADDING`.
 
     `top` and `left` are where the square of the view's size begins in the padded image.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """A square of the whole image, which is first resized to `height` x `width`; what lies beside the image is black.
+
+    `top` and `left` are where the square of the view's size begins in the resized image: below zero, before it.
     """
 
     height: int
@@ -87,7 +100,7 @@ class ViewPlan:
     """
 
     size: int
-    crop: Box | SimpleCrop
+    crop: Box | SimpleCrop | Window
     hflip: bool
     ops: tuple[Op, ...]
     erase: Erase | None
@@ -138,13 +151,15 @@ def plan_mix(recipe: Recipe, seed: int, partner_seed: int, view: int) -> MixPlan
     return MixPlan(kind="mixup", lam=_binary_fraction(draws.beta(recipe.mixup_alpha), 16), box=None)
 
 
-def _crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box | SimpleCrop:
+def _crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box | SimpleCrop | Window:
     match recipe.crop:
         case "resized":
             return _resized_crop(recipe, draws, height, width)
         case "simple":
             return _simple_crop(recipe.size, draws, height, width)
-    return _centre_crop(recipe, height, width)
+        case "padded":
+            return _padded_crop(recipe.size, draws, height, width)
+    return _centre_box(recipe, height, width) if recipe.version == 1 else _centre_crop(recipe, height, width)
 
 
 def _resized_crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box:
@@ -163,15 +178,36 @@ def _resized_crop(recipe: Recipe, draws: Draws, height: int, width: int) -> Box:
 
 def _simple_crop(size: int, draws: Draws, height: int, width: int) -> SimpleCrop:
     """Draw torchvision's RandomCrop(size, padding=4) of what its Resize(size) leaves: two words."""
-    short, long = sorted((height, width))
-    stretched = int(size * long / short)
-    high, wide = (stretched, size) if width <= height else (size, stretched)
+    high, wide = _resized(size, height, width)
     margin = 2 * CROP_PADDING - size
     top, left = draws.integer(0, high + margin), draws.integer(0, wide + margin)
     return SimpleCrop(height=high, width=wide, top=top, left=left)
 
 
-def _centre_crop(recipe: Recipe, height: int, width: int) -> Box:
+def _padded_crop(size: int, draws: Draws, height: int, width: int) -> Window:
+    """Draw DeiT's crop of small images, RandomCrop(size, padding=4) with black around them: two words."""
+    high, wide = _resized(size, height, width)
+    pad = CROP_PADDING
+    top, left = draws.integer(0, high + 2 * pad - size), draws.integer(0, wide + 2 * pad - size)
+    return Window(height=high, width=wide, top=top - pad, left=left - pad)
+
+
+def _centre_crop(recipe: Recipe, height: int, width: int) -> Window:
+    """Return torchvision's Resize(size / crop_pct) and CenterCrop(size), rounded as they round."""
+    size = recipe.size
+    high, wide = _resized(int(size / recipe.crop_pct), height, width)
+    return Window(height=high, width=wide, top=round((high - size) / 2), left=round((wide - size) / 2))
+
+
+def _resized(size: int, height: int, width: int) -> tuple[int, int]:
+    """Return height and width of what torchvision's Resize(size) leaves: the shorter side has `size` pixels."""
+    short, long = sorted((height, width))
+    stretched = int(size * long / short)
+    return (stretched, size) if width <= height else (size, stretched)
+
+
+def _centre_box(recipe: Recipe, height: int, width: int) -> Box:
+    """Return what recipes of version 1 had for a centre crop: a box of whole pixels, which is then resized."""
     side = max(1, round(recipe.crop_pct * min(height, width)))
     return Box(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
 

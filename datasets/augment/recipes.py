@@ -10,7 +10,7 @@ from ...runtime.errors import InputError
 from ...runtime.spelling import did_you_mean
 from ...runtime.typed import require_types
 
-CROPS = ("resized", "simple", "centre")
+CROPS = ("resized", "simple", "padded", "centre")
 _ADDED = frozenset({"three_augment", "color_jitter"})
 """Fields that recipes once did not have. Where one is absent it has its default, which must leave every plan alone."""
 
@@ -27,7 +27,7 @@ class Recipe:
     size: int = 224
     """Height and width of a view, pixels."""
     crop: str = "resized"
-    """One of `CROPS`: a random resized crop, DeiT III's simple random crop, or a centre crop."""
+    """One of `CROPS`: a random resized crop, DeiT III's simple random crop, DeiT's of small images, a centre crop."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Area of the random crop as a share of the image's."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -59,6 +59,7 @@ class Recipe:
     repeats: int = 3
     """Views of an image within one epoch (DeiT's repeated augmentation), and so the views of one cycle."""
     version: int = 1
+    """Of recipes with a centre crop 2 is the published one: Resize and CenterCrop; 1 was a box of whole pixels."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first field that is of another type or out of its range."""
@@ -69,6 +70,7 @@ class Recipe:
         ranges: dict[str, tuple[float, float]] = {
             **dict.fromkeys(probabilities, (0, 1)),
             "size": (16, 1024),
+            "version": (1, 2),
             "crop_scale": (0.001, 1),
             "crop_ratio": (0.01, 100),
             "crop_pct": (0.05, 1),
@@ -163,4 +165,5 @@ def named(name: str, *, size: int | None = None, overrides: Iterable[str] = ()) 
     """Return the recipe `name` at `size` pixels, or 224, with `FIELD=VALUE` overrides; ValueError says what's wrong."""
     if name not in _RECIPES:
         raise InputError("recipe", f"one of {', '.join(NAMES)}", f"{name!r}{did_you_mean(name, NAMES)}")
-    return dataclasses.replace(_RECIPES[name], size=224 if size is None else size).override(overrides)
+    recipe = dataclasses.replace(_RECIPES[name], size=224 if size is None else size).override(overrides)
+    return dataclasses.replace(recipe, version=2) if recipe.crop == "centre" else recipe

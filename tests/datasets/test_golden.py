@@ -19,14 +19,17 @@ import torch
 from PIL import Image
 
 from distillcache.datasets.augment import pixels
+from distillcache.datasets.augment.kernels import UInt8Image
 from distillcache.datasets.augment.philox import Stream, words
 from distillcache.datasets.augment.plans import RANDAUGMENT_OPS, THREE_AUGMENT_OPS, Op, ViewPlan, plan_mix, plan_view
-from distillcache.datasets.augment.recipes import named
+from distillcache.datasets.augment.recipes import Recipe, named
 from distillcache.datasets.order import Order, sample_seeds
 
 GOLDEN = Path(__file__).with_name("golden.json")
-NAMES = ("deit", "deit3", "crop", "none")
+RECIPES = {name: named(name) for name in ("deit", "deit3", "crop")}
+RECIPES["none"] = dataclasses.replace(named("none"), version=1)
 SIMPLE = named("deit3", overrides=["crop=simple"])
+ADDED = {"none, version 2": named("none"), "crop=padded": named("deit", overrides=["crop=padded"])}
 OPS = tuple(dict.fromkeys(RANDAUGMENT_OPS + THREE_AUGMENT_OPS))
 
 
@@ -45,11 +48,20 @@ def one_op(plan: ViewPlan, name: str) -> ViewPlan:
     return dataclasses.replace(plan, ops=(Op(name=name, value=value),), erase=None)
 
 
+def added(recipe: Recipe, image: UInt8Image) -> dict[str, Any]:
+    plans = [plan_view(recipe, 2**63 + 5, v, 150, 200) for v in range(12)]
+    return {
+        "fingerprint": recipe.fingerprint,
+        "plans": [dataclasses.asdict(plan) for plan in plans],
+        "checks": [pixels.check(pixels.render(plan, image)) for plan in plans],
+    }
+
+
 def measure() -> dict[str, Any]:
     image, deit = picture(), named("deit")
-    plans = {name: [plan_view(named(name), 2**63 + 5, v, 150, 200) for v in range(12)] for name in NAMES}
+    plans = {name: [plan_view(recipe, 2**63 + 5, v, 150, 200) for v in range(12)] for name, recipe in RECIPES.items()}
     mixes = [plan_mix(deit, 1000 + v, 2000, v) for v in range(12)]
-    whole = {name: [pixels.render(plan, image) for plan in plans[name]] for name in NAMES}
+    whole = {name: [pixels.render(plan, image) for plan in plans[name]] for name in RECIPES}
     simple_plans = [plan_view(SIMPLE, 2**63 + 5, v, 150, 200) for v in range(12)]
     simple = [pixels.render(plan, image) for plan in simple_plans]
     small = [pixels.render(plan_view(named("deit", size=32), 9, v, 150, 200), image) for v in range(12)]
@@ -59,16 +71,17 @@ def measure() -> dict[str, Any]:
         "seeds": [f"{seed:016x}" for seed in sample_seeds(42, "train-000000.tar", 5)],
         "pairs": Order(seed=42, shards=["train-000000.tar"], samples=[11], recipe=deit).pairs(0, 7).tolist(),
         "epoch": Order(seed=42, shards=["a.tar", "b.tar"], samples=[7, 6], recipe=deit).epoch(4).sample.tolist(),
-        "plans": {name: [dataclasses.asdict(plan) for plan in plans[name]] for name in NAMES},
+        "plans": {name: [dataclasses.asdict(plan) for plan in plans[name]] for name in RECIPES},
         "plans of crop=simple": [dataclasses.asdict(plan) for plan in simple_plans],
         "mixes": [dataclasses.asdict(mix) for mix in mixes],
-        "checks": {name: [pixels.check(view) for view in whole[name]] for name in NAMES},
+        "checks": {name: [pixels.check(view) for view in whole[name]] for name in RECIPES},
         "checks of crop=simple": [pixels.check(view) for view in simple],
         "checks at 32 pixels": [pixels.check(view) for view in small],
         "checks of mixes": [pixels.check(pixels.mix(m, deit_views[i], deit_views[i - 1])) for i, m in enumerate(mixes)],
         "checks of ops": {name: pixels.check(pixels.render(one_op(plans["deit"][0], name), image)) for name in OPS},
-        "fingerprints": {name: named(name).fingerprint for name in NAMES},
+        "fingerprints": {name: recipe.fingerprint for name, recipe in RECIPES.items()},
         "fingerprint of crop=simple": SIMPLE.fingerprint,
+        **{name: added(recipe, image) for name, recipe in ADDED.items()},
     }
 
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from scipy.stats import chi2_contingency, ks_2samp
 from timm.data.random_erasing import RandomErasing
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, functional
 
 from distillcache.datasets.augment import pixels
 from distillcache.datasets.augment.plans import Box, ViewPlan, plan_view
@@ -44,6 +45,35 @@ def corners(box: Box) -> tuple[int, int, int, int]:
 
 def our_resize(image: Image.Image, height: int, width: int) -> Image.Image:
     return Image.fromarray(pixels._resize(np.array(image), height, width))
+
+
+@pytest.mark.parametrize(("size", "crop_pct"), [(224, 0.875), (224, 0.95), (384, 1.0), (32, 1.0)])
+@pytest.mark.parametrize("sides", [(333, 500), (500, 333), (375, 375), (1201, 803), (97, 451), (32, 32)])
+def test_the_evaluated_crop_is_torchvisions(
+    photos: list[bytes], sides: tuple[int, int], size: int, crop_pct: float
+) -> None:
+    """Resize(size / crop_pct) and CenterCrop(size) by Pillow, as DeiT's and timm's evaluation have them."""
+    recipe = named("none", size=size, overrides=[f"crop_pct={crop_pct}"])
+    published = Compose([Resize(int(size / crop_pct), InterpolationMode.BICUBIC), CenterCrop(size)])
+    for photo in photos[:3]:
+        image = pillow(photo).resize(sides[::-1], BICUBIC)
+        ours = pixels.render(plan_view(recipe, 0, 0, *sides), np.asarray(image))
+        differing = levels(ours, published(image))
+        assert differing.mean() <= 0.05 and differing.max() <= 2
+
+
+def test_a_padded_crop_is_torchvisions(photos: list[bytes]) -> None:
+    """Given the same corner: RandomCrop(32, padding=4) of a small image, and of a larger one once it is resized."""
+    recipe = named("deit", size=32, overrides=["crop=padded"])
+    image = pillow(photos[0]).resize((32, 32), BICUBIC)
+    corners = set()
+    for seed in range(60):
+        crop = plan_view(recipe, seed, 0, 32, 32).crop
+        corners.add((crop.top, crop.left))
+        ours = pixels.render(ViewPlan(size=32, crop=crop, **CROP_ONLY), np.asarray(image))
+        theirs = functional.crop(functional.pad(image, 4), crop.top + 4, crop.left + 4, 32, 32)
+        assert np.array_equal(ours, np.asarray(theirs))
+    assert {top for top, _ in corners} == {left for _, left in corners} == set(range(-4, 5))
 
 
 def boxes(height: int, width: int, seed: int) -> list[Box]:
