@@ -132,8 +132,8 @@ def evaluation(samples: Samples, photos: list[bytes], teacher: Path | None) -> C
 
     def rows(theirs: dict[str, Any]) -> list[Row]:
         crop_pct = Config(model="", classes=2, size=SIZE, data="").crop_pct
-        crops = CentreCrops(samples=samples, size=SIZE, crop_pct=crop_pct, device=CPU, workers=0)
-        ours, published = torch.cat(list(crops)), levels(theirs["evaluation"]["views"])
+        crops = CentreCrops(size=SIZE, crop_pct=crop_pct, device=CPU, workers=0)
+        ours, published = torch.cat(list(crops.of(samples))), levels(theirs["evaluation"]["views"])
         decoded = [zlib.crc32(np.ascontiguousarray(renderer.decode(photo))) for photo in photos]
         other = sum(a != b for a, b in zip(decoded, theirs["evaluation"]["decoded"], strict=True))
         of_photo = (ours.int() - published.int()).abs().float().mean(dim=(1, 2, 3))
