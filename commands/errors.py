@@ -16,6 +16,8 @@ _LONGEST = 300
 _SHARED_MEMORY = Path("/dev/shm")
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]+))?`(:)?")
 """A parameter of ours in an error's words, alone or with a value; with a colon, where it is what the error is about."""
+_CLIENTS = ("aiohttp", "botocore", "gcsfs", "azure")
+"""Packages through which shards are read from servers; of their errors some are no OSError."""
 _ENLARGE = "it is too small; enlarge it (docker run --shm-size=1g, or mount -o remount,size=1g /dev/shm)"
 
 
@@ -31,6 +33,8 @@ def line_of(error: BaseException) -> tuple[str, int] | None:
         return "memory: this machine's does not suffice; lower --batch-size or --workers", 2
     if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch for it
         return "device: its memory does not suffice; lower --batch-size, or raise --grad-accum-steps", 2
+    if type(error).__module__.partition(".")[0] in _CLIENTS:
+        return f"a server did not answer as expected ({type(error).__name__}: {error}); run the same command again", 2
     if isinstance(error, OSError):
         return _of_the_system(error), 2
     if isinstance(error, RuntimeError) and _is_of_a_peer(error):

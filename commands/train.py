@@ -219,7 +219,9 @@ def train_teacher(
     from ..datasets.shards.files import class_names
     from ..models.teachers import save_teacher
     from ..train.config import Config, Place
+    from ..train.run import require_no_other
 
+    require_no_other(out, {"zarr.json": "a store", "student.safetensors": "a student"})
     device, workers = device_and_workers(device_name, workers)
     data = _fresh(shards, recipe or "crop", overrides, image_size, seed)
     config = Config(

@@ -285,6 +285,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "evaluating weights without --model": lambda bench: bench.run(
         "evaluate", "--checkpoint", bench.teacher / "model.safetensors", "--shards", bench.shards
     ),
+    "a student in a teacher's folder": lambda bench: bench.train("--out", bench.teacher),
     "evaluating a head that is not there": lambda bench: bench.run(
         "evaluate", "--checkpoint", bench.teacher, "--shards", bench.shards, "--head", "distill"
     ),

@@ -1,7 +1,7 @@
 """Stage 2: train a student from shards and store, without any teacher; or from shards alone."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,17 @@ def train_student(
         return summary
 
 
+def require_no_other(folder: Path, others: Mapping[str, str]) -> None:
+    """Raise ValueError if what another command made lies in `folder`: `others` says what a file of that name is of."""
+    for name, what in others.items():
+        if (folder / name).exists():
+            raise InputError("`out`", "a folder of this run's own", f"{what} in {folder}", "name another `out`")
+
+
 @contextlib.contextmanager
 def _sole_owner(folder: Path) -> Iterator[None]:
-    """Be the only run that writes to `folder`; ValueError names the one that does."""
+    """Be the only run that writes to `folder`; ValueError names the one that does, or what lies there."""
+    require_no_other(folder, {"zarr.json": "a store", "model.safetensors": "a teacher"})
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = LockFile(folder / "lock")

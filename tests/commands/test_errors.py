@@ -68,3 +68,9 @@ def test_too_many_open_files_is_one_line(shards: str, tmp_path: Path, teacher_fo
     lines = [line for line in done.stderr.splitlines() if not re.match(r"[\w-]+: \d+/", line)]
     assert done.returncode == 2
     assert lines == ["distillcache: too many open files; allow more (ulimit -n 65536), or use fewer --workers"]
+
+
+def test_a_server_that_fails_is_one_line() -> None:
+    error = type("ServerDisconnectedError", (Exception,), {"__module__": "aiohttp.client_exceptions"})
+    line, code = line_of(error("gone")) or ("", 0)
+    assert code == 2 and line.startswith("a server did not answer as expected (ServerDisconnectedError")
