@@ -1,6 +1,7 @@
 """The command line. What a command needs is imported when it runs, which keeps `--help` fast."""
 
 import os
+import signal
 from typing import Any, NoReturn, cast
 
 import click
@@ -12,7 +13,7 @@ from .commands.inspect import inspect
 from .commands.options import Commands
 from .commands.shards import make_shards
 from .commands.train import train_student, train_teacher
-from .runtime.signals import end_within
+from .runtime.signals import SIGNALS, end_within
 
 _SECONDS_TO_END = 3.0
 
@@ -36,6 +37,9 @@ def main() -> None:
 
 def run() -> NoReturn:
     """Run the command line as a process, which ends when it has said its last line, whatever its threads still do."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # heard while a command runs; afterwards nothing is to stop
+            signal.signal(signum, lambda *_: None)
     try:
         cast(Any, main)()
     except SystemExit as end:
