@@ -88,7 +88,8 @@ class Recipe:
             value = getattr(self, name)
             bounds = value if isinstance(value, tuple) else (value, value)
             if not low <= bounds[0] <= bounds[1] <= high:
-                raise InputError(f"recipe field {name}", f"{low:g} to {high:g}", value)
+                ordered = ", the smaller first" if isinstance(value, tuple) else ""
+                raise InputError(f"recipe field {name}", f"{low:g} to {high:g}{ordered}", value)
 
     @property
     def mixes(self) -> bool:

@@ -74,7 +74,7 @@ def test_a_field_that_is_unknown_or_lost_is_named(change: dict[str, object], dif
         ("hflip=2", "recipe field hflip: expected 0 to 1, found 2.0"),
         ("hflip=x", "recipe field hflip: expected float, found 'x'"),
         ("crop_scale=0.5", "recipe field crop_scale: expected two numbers such as 0.5,1, found '0.5'"),
-        ("crop_scale=1,0.5", "recipe field crop_scale: expected 0.001 to 1"),
+        ("crop_scale=1,0.5", "recipe field crop_scale: expected 0.001 to 1, the smaller first, found"),
         ("crop=center", "recipe field crop: expected one of resized, simple, padded, centre, found 'center'"),
         ("color_jitter=1.5", "recipe field color_jitter: expected 0 to 1, found 1.5"),
         ("three_augment=yes", "recipe field three_augment: expected bool, found 'yes'"),
