@@ -47,6 +47,8 @@ def test_distributions_that_differ_are_told_from_those_that_do_not(comparison: d
 
 
 def test_make_parity_says_in_one_line_what_it_needs() -> None:
-    done = subprocess.run(["make", "parity", "DEIT="], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "parity", "DEIT="], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     [line] = done.stderr.splitlines()
     assert done.returncode and not done.stdout and "run make parity DEIT=FOLDER" in line
