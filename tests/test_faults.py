@@ -286,6 +286,9 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
         "evaluate", "--checkpoint", bench.teacher / "model.safetensors", "--shards", bench.shards
     ),
     "a student in a teacher's folder": lambda bench: bench.train("--out", bench.teacher),
+    "a teacher in a store": lambda bench: bench.run(
+        "train-teacher", "--shards", bench.shards, "--out", bench.store, "--model", "regnety_002", "--epochs", 1
+    ),
     "evaluating a head that is not there": lambda bench: bench.run(
         "evaluate", "--checkpoint", bench.teacher, "--shards", bench.shards, "--head", "distill"
     ),
