@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from ..datasets.shards.index import RESTORE
 from ..runtime.errors import InputError
 from .layout import ArrayByView
-from .storage import LocalStorage
+from .storage import Storage
 
 
 class Chunks:
     """The chunks of one store. A unit is one of each array by view, of which the label's is written last."""
 
-    def __init__(self, storage: LocalStorage, by_view: Sequence[ArrayByView]) -> None:
+    def __init__(self, storage: Storage, by_view: Sequence[ArrayByView]) -> None:
         self._storage, self._by_view = storage, {array.name: array for array in by_view}
 
     def exists(self, name: str, *chunk: int) -> bool:

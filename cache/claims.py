@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..runtime.locks import LockFile
-from .storage import LocalStorage
+from .storage import storage_at
 
 _PRESENCE = 0
 _STRUCTURE = 1
@@ -36,7 +36,7 @@ class Claims:
         with self._file as file:
             file.unlock(_PRESENCE)  # of two that leave at once neither could have it alone
             if file.lock(_PRESENCE) and file.is_current():
-                LocalStorage(self._store).sweep()
+                storage_at(self._store).sweep()
                 file.remove()
 
     def take(self, unit: int) -> bool:

@@ -11,7 +11,7 @@ from ..datasets.samples import Samples, one_file_a_shard
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
 from .records import Labels, Probes, Unit
-from .storage import LocalStorage
+from .storage import storage_at
 from .store import Store
 
 _PROBES = 8
@@ -47,7 +47,7 @@ def merge(out: Path, stores: Sequence[Store], *, reporter: Reporter = SILENT) ->
         extended=tuple(sorted(partial)),
         skipped=tuple(skipped[place] for place in sorted(skipped)),
     )
-    with LocalStorage(out).unfinished() as folder:
+    with storage_at(out).unfinished() as folder:
         merged = Store.create(folder, manifest, _samples(chosen), _probes(stores, names))
         merged.extend(views)
         for block in range(len(merged.blocks)):

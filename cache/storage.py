@@ -1,38 +1,96 @@
-"""Storage: where a store's files are, by their names below its root. Zarr reads and writes what is in them."""
+"""Storage: where a store's files are, by their names below its root. Zarr reads and writes what is in them.
+
+Another place to keep stores is another `Storage` here, and its line in `storage_at`.
+"""
 
 import contextlib
 import glob
 import os
 import shutil
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import zarr
+
 from ..runtime.atomic import sync
+from ..runtime.errors import InputError
 
 
-class LocalStorage:
-    """A folder of a local or a shared file system."""
+class Storage(ABC):
+    """What a store asks of the place where it is kept; one that is only read needs the first four."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    @abstractmethod
+    def writable(self) -> bool:
+        """Whether files can be written here."""
+
+    @abstractmethod
+    def open(self) -> zarr.Group:
+        """Return the root group; FileNotFoundError, KeyError or ValueError if there is none, or a damaged one."""
+
+    @abstractmethod
+    def exists(self, name: str = "") -> bool:
+        """Return whether there is something of that name."""
+
+    @abstractmethod
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Return the size in bytes of every file below a folder, by its name from there; nothing if it is not there."""
+
+    def sync(self, name: str) -> None:
+        """Have a file on disk, and the folders by which it is found from the root on."""
+        raise self._only_read()
+
+    def sweep(self) -> None:
+        """Remove what killed processes left unfinished. Only where no process is at work."""
+        raise self._only_read()
+
+    def unfinished(self) -> AbstractContextManager[Path]:
+        """Yield where to write what becomes this root: all of it, once it is on disk, or after an error nothing."""
+        raise self._only_read()
+
+    def _only_read(self) -> InputError:
+        return InputError(self.root, "a store that can be written", f"one that can't ({type(self).__name__})")
+
+
+def storage_at(path: Path) -> Storage:
+    """Return the storage of the store that is, or is to be, at `path`."""
+    return LocalStorage(path)
+
+
+class LocalStorage(Storage):
+    """A folder of a local or a shared file system."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self._durable: set[Path] = set()  # folders that are on disk by name: each look at the disk costs a flush of it
 
     @property
     def writable(self) -> bool:
-        """Whether files can be written here."""
+        """Whether the folder's permissions allow it."""
         return os.access(self.root, os.W_OK)
 
+    def open(self) -> zarr.Group:
+        """Return the group that the folder is."""
+        if self.root.is_file():
+            raise InputError("", "a store, which is a folder", "a file")
+        return zarr.open_group(self.root, mode="r+" if self.writable else "r", zarr_format=3)
+
     def exists(self, name: str = "") -> bool:
-        """Return whether there is something of that name."""
+        """Return whether there is a file or a folder of that name."""
         return os.path.exists(f"{self.root}/{name}")  # noqa: PTH110 (a Path takes many times as long)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        """Return the size in bytes of every file below a folder, by its name from there; nothing if it is not there."""
+        """Return what one walk of the folder finds."""
         return dict(_sizes(f"{self.root}/{folder}", "")) if self.exists(folder) else {}
 
     def sync(self, name: str) -> None:
-        """Have a file on disk, and the folders by which it is found from the root on."""
+        """Flush a file, and each folder above it once."""
         file = self.root / name
         sync(file)
         for folder in file.parents[: len(Path(name).parts)]:
@@ -43,7 +101,7 @@ class LocalStorage:
                 self._durable.add(folder)
 
     def sweep(self) -> None:
-        """Remove what killed processes left unfinished. Only where no process is at work."""
+        """Remove files and folders that end in .partial."""
         for path in self.root.rglob("*.partial"):
             path.unlink(missing_ok=True)
         for folder in self.root.parent.glob(f"{glob.escape(self.root.name)}.{'[0-9a-f]' * 32}.partial"):
@@ -51,7 +109,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def unfinished(self) -> Iterator[Path]:
-        """Yield where to write what becomes this root: all of it, once it is on disk, or after an error nothing."""
+        """Yield a folder beside this one, which takes its place by one rename."""
         folder = self.root.with_name(f"{self.root.name}.{uuid.uuid4().hex}.partial")
         try:
             yield folder

@@ -1,4 +1,4 @@
-"""The Zarr store: its arrays, their chunks and the order in which they are written. Only this file imports zarr."""
+"""The Zarr store: its arrays, their chunks and the order in which they are written."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
-from .storage import LocalStorage
+from .storage import storage_at
 
 _COMPRESSION = ZstdCodec(level=3, checksum=True)
 _SHARDS_IN_A_CHUNK = 64  # of the per-sample arrays: about half a megabyte of seeds for ImageNet's shards
@@ -33,7 +33,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open a store; ValueError if there is none, or none that this version reads."""
-        self.path, self._storage = path, LocalStorage(path)
+        self.path, self._storage = path, storage_at(path)
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._open()
 
@@ -46,10 +46,11 @@ class Store:
 
     def _open(self) -> None:
         path, storage = self.path, self._storage
-        if path.is_file():
-            raise InputError(path, "a store, which is a folder", "a file")
         try:
-            self._group = zarr.open_group(path, mode="r+" if storage.writable else "r", zarr_format=3)
+            self._group = storage.open()
+            self.manifest = Manifest.from_dict(dict(self._group.attrs))
+        except InputError as error:
+            raise error.within(str(path)) from error
         except (FileNotFoundError, ValueError, KeyError) as error:
             found = "none; run cache-teacher first"
             if storage.exists("zarr.json"):
@@ -57,15 +58,11 @@ class Store:
             elif storage.exists():
                 found = "a folder that is none; name another `cache`"
             raise InputError(path, "a store", found) from error
-        try:
-            self.manifest = Manifest.from_dict(dict(self._group.attrs))
-        except InputError as error:
-            raise error.within(str(path)) from error
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
         """Write an empty store beside `path` and move it there."""
-        with atomic.naming(path), LocalStorage(path).unfinished() as folder:
+        with atomic.naming(path), storage_at(path).unfinished() as folder:
             group = zarr.create_group(folder, zarr_format=3, attributes=manifest.to_dict())
             _create_arrays(group, manifest, samples, probes)
         return cls(path)
@@ -139,6 +136,10 @@ class Store:
                 missing = self._added_later(block, shard, views) if (block, shard) in cached else views
                 if missing:
                     yield Unit(shard=shard, block=block, views=missing)
+
+    def views_of_all(self) -> int:
+        """Return how many views, from the first on, every sample has a label for."""
+        return min((unit.views.start for unit in self.units()), default=self.views)
 
     def missing_views(self, block: int, shard: int) -> range:
         """Return the views of a block of a shard that have no labels yet."""

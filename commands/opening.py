@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..cache.storage import storage_at
 from ..cache.store import Store
 from ..runtime.errors import InputError
 
@@ -12,7 +13,7 @@ _NAMED = 3  # stores, of a folder with many
 def open_store(path: Path) -> Store:
     """Return the store at `path`; ValueError if something else is there, with what to do with it."""
     inside = (path.parent / _METADATA).is_file() and not (path / "label").is_dir()
-    if (path / _METADATA).is_file() and not inside:
+    if storage_at(path).exists(_METADATA) and not inside:
         return Store(path)
     if inside:
         found = f"a part of the store {path.parent}; name that"

@@ -61,6 +61,10 @@ with zipfile.ZipFile("store.zip", "w") as packed:
 folder, packed = Store(Path(STORE)), Store(Path("store.zip"))
 assert np.array_equal(folder.cycle(1).label, packed.cycle(1).label)
 assert packed.chunks.nbytes() == folder.chunks.nbytes()
+from click.testing import CliRunner
+from distillcache.cli import main
+info = CliRunner().invoke(main, ["inspect", "info", "store.zip"])
+assert info.exit_code == 0 and "12" in info.output, info.output
 """,
 }
 BEFORE = """
