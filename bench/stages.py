@@ -21,6 +21,7 @@ from distillcache.models.students import build_student
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher
 from distillcache.replay.batches import Replay
 from distillcache.replay.training_set import TrainingSet
+from distillcache.runtime.signals import StopSignals
 from distillcache.train.config import Config, Place
 from distillcache.train.loop import Run, Training
 
@@ -94,7 +95,8 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
     student = build_student(STUDENT, classes=data.classes, seed=0)
     place = Place(device=CPU, workers=0, out=folder / "run")
     replay = Replay(data, batch_size=config.batch_size)
-    training = Training(Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={}))
+    run = Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={})
+    training = Training(run, StopSignals(held=True))
     training.set_rate(5)
     batches = replay.batches(0, 0, config.epochs)
     ready = next(batches)

@@ -17,6 +17,9 @@ from ..runtime.spelling import did_you_mean
 from .heads import distillation_head, keep_both_heads
 from .inputs import normalize
 
+_TIMMS_START = 1e-4
+"""Above what timm's new class tokens hold (standard deviation 1e-6), and far below any trained one."""
+
 
 class Student(nn.Module):
     """A timm model that takes uint8 views and returns the logits of each of its heads."""
@@ -230,4 +233,8 @@ def build_student(name: str, *, classes: int, seed: int, drop_path: float = 0.1,
 
 def _seeded(seed: int, name: str, **arguments: Any) -> nn.Module:
     torch.manual_seed(seed)
-    return cast(nn.Module, timm.create_model(name, **arguments))
+    model = cast(nn.Module, timm.create_model(name, **arguments))
+    token = getattr(model, "cls_token", None)
+    if name.startswith("deit") and token is not None and bool((token.abs() < _TIMMS_START).all()):
+        nn.init.trunc_normal_(token, std=0.02)  # as published, and as the distillation token starts
+    return model

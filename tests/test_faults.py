@@ -477,7 +477,7 @@ def _(bench: Bench) -> Result:
 @fault("a checkpoint of a newer format")
 def _(bench: Bench) -> Result:
     (bench.folder / "out").mkdir()
-    torch.save({"format": 3}, bench.folder / "out" / "last.pt")
+    torch.save({"format": 4}, bench.folder / "out" / "last.pt")
     return bench.train()
 
 

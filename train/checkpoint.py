@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from torch import nn
 from ..runtime import atomic
 from ..runtime.errors import InputError
 
-FORMAT = 2
-"""Of a checkpoint: 1 had no losses of the heads."""
+FORMAT = 3
+"""Of a checkpoint: 1 had no losses of the heads, 2 no names of what gets no weight decay: there timm decided."""
 WEIGHTS_FORMAT = 1
 _METADATA = "distillcache"
 
@@ -35,10 +36,15 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save(path: Path, config: dict[str, Any], progress: Progress, **states: dict[str, Any]) -> None:
-    """Write everything that a resumed run needs to `path`: `model`, `optimizer`, and `ema` where there is one."""
+def save(
+    path: Path, config: dict[str, Any], progress: Progress, undecayed: Collection[str], **states: dict[str, Any]
+) -> None:
+    """Write everything that a resumed run needs to `path`: `model`, `optimizer`, and `ema` where there is one.
+
+    `undecayed` names the weights that are spared in the optimizer's groups, beside vectors and biases.
+    """
     noted = {name: getattr(progress, name) for name in Progress.__slots__}
-    state = {"format": FORMAT, "config": config, "progress": noted, **states}
+    state = {"format": FORMAT, "config": config, "progress": noted, "undecayed": sorted(undecayed), **states}
     atomic.write(path, lambda file: torch.save(state, file))
 
 

@@ -3,13 +3,11 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn, cast
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -19,13 +17,13 @@ from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay
 from ..runtime.errors import InputError
 from ..runtime.signals import StopRequested, StopSignals
-from ..runtime.spelling import did_you_mean
 from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
 from .evaluate import CentreCrops, predict_student
 from .loss import Losses, distillation_loss, from_topk, mixed_target
 from .metrics import RunFolder, best_epoch, line_of
+from .optimizer import optimizer_and_schedule, undecayed, undecayed_by_timm
 from .stopping import Heard, NonFiniteLossError, RunInterruptedError, Stopping
 from .student import Student
 
@@ -64,33 +62,6 @@ def train(run: Run) -> list[dict[str, float]]:
     return training.progress.history
 
 
-def optimizer_and_schedule(model: nn.Module, config: Config) -> tuple[torch.optim.Optimizer, Callable[[int], None]]:
-    """Return timm's optimizer, and a function that gives it the learning rate of an epoch, as DeiT's main.py does.
-
-    DeiT steps timm's scheduler after each epoch with that epoch's own number, so an epoch has the rate that the
-    schedule gives the one before it: the first two have the warm-up's first. Raises ValueError for an unknown `opt`.
-    """
-    on_gpu = next(model.parameters()).device.type == "cuda"
-    fused = {"fused": True} if on_gpu and config.opt == "adamw" else {}
-    try:
-        optimizer = create_optimizer_v2(
-            model, opt=config.opt, lr=config.scaled_lr, weight_decay=config.weight_decay, **fused
-        )
-    except (AssertionError, ValueError, KeyError) as error:
-        like = did_you_mean(config.opt, list_optimizers())
-        raise InputError(
-            "`opt`", "an optimizer that timm knows", f"{config.opt!r}{like}", "try adamw or sgd"
-        ) from error
-    scheduler = CosineLRScheduler(
-        optimizer,
-        t_initial=config.epochs,
-        lr_min=config.min_lr,
-        warmup_t=config.warmup_epochs,
-        warmup_lr_init=config.warmup_lr,
-    )
-    return optimizer, lambda epoch: scheduler.step(max(epoch - 1, 0))
-
-
 class Training:
     """A run with its state: weights, optimizer, schedule and progress."""
 
@@ -101,10 +72,17 @@ class Training:
         self.last = run.place.out / "last.pt"
         self.model = run.student.model
         first, config = run.place.processes.first, run.config
-        self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config)
         self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if first and config.ema_decay else None
+        self.undecayed, self.progress = undecayed(self.model), Progress()
         with run.place.processes.together():
-            self.progress = self._resume() if self.last.exists() else Progress()
+            saved = self._saved()
+            if saved and saved["format"] < 3:
+                self.undecayed = undecayed_by_timm(self.model)
+            elif saved:
+                self.undecayed = frozenset(saved["undecayed"])
+            self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config, self.undecayed)
+            if saved:
+                self._resume(saved)
         run.place.processes.require_agreement(
             {
                 "where the run goes on from": f"epoch {self.progress.epoch + 1}, step {self.progress.step}",
@@ -240,7 +218,7 @@ class Training:
         states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.ema:
             states["ema"] = self.ema.module.state_dict()
-        checkpoint.save(self.last, asdict(self.config), self.progress, **states)
+        checkpoint.save(self.last, asdict(self.config), self.progress, self.undecayed, **states)
 
     def _heed(self, heard: Heard, loss_sum: torch.Tensor) -> None:
         if heard.bad_step:
@@ -271,15 +249,20 @@ class Training:
             self._save()
         raise RunInterruptedError(signum, self.progress)
 
-    def _resume(self) -> Progress:
+    def _saved(self) -> dict[str, Any] | None:
+        """Return the checkpoint to go on from, if there is one; ValueError if it is of another run."""
+        if not self.last.exists():
+            return None
         state = checkpoint.load(self.last)
         self.config.require_same(state["config"], str(self.last))
+        return state
+
+    def _resume(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
-        progress = Progress(**state["progress"])
+        self.progress = progress = Progress(**state["progress"])
         self.place.reporter.start_at(progress.images)
         if self.place.processes.first and progress.epoch < self.config.epochs:
             self.place.reporter.log(f"going on from epoch {progress.epoch + 1}, step {progress.step}")
-        return progress

@@ -46,6 +46,8 @@ def train_student(
                 allow_drift=config.allow_drift,
             )
             replay.require_views(config.epochs)
+            if data.store and processes.first:
+                _tell_of_missing_views(data.store, config, place)
         trained_on: dict[str, Any] = {"shards": list(data.samples.files), "recipe": data.order.recipe.to_dict()}
         if data.store:
             trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}
@@ -105,6 +107,14 @@ def _require_teachers_views(store: Store, samples: Samples, config: Config, plac
         )
     if place.processes.first:
         place.reporter.log(f"{store.path}: {found}; trained on all the same, checks are not compared")
+
+
+def _tell_of_missing_views(store: Store, config: Config, place: Place) -> None:
+    """Say so where a run will end before its last epoch, unless stage 1 still runs and stays ahead of it."""
+    wanted = min(config.epochs, store.views)
+    if (cached := store.views_of_all()) < wanted:
+        later = "run cache-teacher again, now or beside this run"
+        place.reporter.log(f"{store.path}: labels for {cached} of {wanted} epochs so far; for the later ones {later}")
 
 
 def _require_labels(store: Store | None, config: Config) -> None:

@@ -10,8 +10,8 @@ from torch import nn
 from distillcache.datasets.augment.recipes import named
 from distillcache.models.students import build_student
 from distillcache.train.config import Config
-from distillcache.train.loop import optimizer_and_schedule
 from distillcache.train.loss import distillation_loss, mixed_target, soft_cross_entropy
+from distillcache.train.optimizer import optimizer_and_schedule
 
 TOKEN, PLAIN = "deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224"
 CASES = [

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from timm.scheduler import create_scheduler
 from torch import nn
 
 from distillcache.models.students import build_student
-from distillcache.train import loop
 from distillcache.train.config import Config
 from distillcache.train.loss import distillation_loss, from_topk, mixed_target, soft_cross_entropy
+from distillcache.train.optimizer import optimizer_and_schedule
 
 CLASSES = 7
 OPTIONS = argparse.Namespace(  # the defaults of DeiT's get_args_parser
@@ -103,7 +104,7 @@ def test_every_epoch_has_deits_learning_rate(epochs: int, warmup: int, batch_siz
         theirs.append([group["lr"] for group in optimizer.param_groups])
         scheduler.step(epoch)
     config = Config(model="", classes=3, size=32, data="", epochs=epochs, warmup_epochs=warmup, batch_size=batch_size)
-    optimizer, step = loop.optimizer_and_schedule(nn.Linear(3, 3), config)
+    optimizer, step = optimizer_and_schedule(nn.Linear(3, 3), config)
     ours = []
     for epoch in range(epochs):
         step(epoch)
@@ -112,7 +113,8 @@ def test_every_epoch_has_deits_learning_rate(epochs: int, warmup: int, batch_siz
 
 
 @pytest.mark.parametrize("model", ["deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224"])
-def test_undecayed_parameters_are_those_of_deits_options(model: str) -> None:
+def test_undecayed_are_vectors_class_token_and_positions(model: str) -> None:
+    """As with the published code and timm 0.3.2 (`make parity` runs both); timm 1.0 spares `dist_token`, too."""
     student = build_student(model, classes=CLASSES, seed=0, depth=2).model
     names = {id(p): name for name, p in student.named_parameters()}
 
@@ -120,10 +122,24 @@ def test_undecayed_parameters_are_those_of_deits_options(model: str) -> None:
         plain = [group for group in optimizer.param_groups if not group["weight_decay"]]
         return {names[id(p)] for group in plain for p in group["params"]}
 
+    ours, _ = optimizer_and_schedule(student, Config(model=model, classes=CLASSES, size=224, data=""))
+    vectors = {name for name, weight in student.named_parameters() if weight.ndim == 1}
+    assert undecayed(ours) == vectors | {"cls_token", "pos_embed"} and "head.bias" in vectors
+    assert {group["weight_decay"] for group in ours.param_groups} == {0, 0.05}
     theirs = create_optimizer(OPTIONS, student)
-    ours, _ = loop.optimizer_and_schedule(student, Config(model=model, classes=CLASSES, size=224, data=""))
-    assert undecayed(ours) == undecayed(theirs) >= {"cls_token", "pos_embed", "norm.weight", "head.bias"}
     assert {type(ours), ours.defaults["eps"], ours.defaults["betas"]} == {type(theirs), 1e-8, (0.9, 0.999)}
+
+
+@pytest.mark.parametrize("model", ["deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224"])
+def test_tokens_start_as_published(model: str, tmp_path: Path) -> None:
+    """trunc_normal_(std=.02), in timm 0.3.2's models; timm 1.0 starts the class token at 1e-6."""
+    student = build_student(model, classes=CLASSES, seed=0, depth=1).model
+    for name in {"cls_token", "dist_token", "pos_embed"} & student.state_dict().keys():
+        assert 0.016 < float(student.get_parameter(name).detach().std()) < 0.024, name
+    weights = {**student.state_dict(), "cls_token": torch.full_like(student.cls_token, 0.5)}
+    torch.save(weights, tmp_path / "trained.pth")
+    trained = build_student(model, classes=CLASSES, seed=0, depth=1, checkpoint_path=str(tmp_path / "trained.pth"))
+    assert bool((trained.model.cls_token == 0.5).all()), "weights that are loaded stay"
 
 
 def test_position_embeddings_are_resized_as_deits_finetuning_does() -> None:

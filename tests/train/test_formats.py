@@ -1,0 +1,30 @@
+"""Checkpoints of older formats, kept for ever: a run goes on from each. They were stopped in epoch 5 of 6, in step 3."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import run
+
+HERE = Path(__file__).parent
+DATA = HERE.parent / "cache" / "format1"
+
+
+@pytest.mark.parametrize(("written", "more"), [(1, ()), (2, ("--weight-decay", 0.5, "--lr", 1))])
+def test_a_run_goes_on_from_it(written: int, more: tuple[object, ...], tmp_path: Path) -> None:
+    shutil.copytree(HERE / f"format{written}", tmp_path / "out")
+    assert torch.load(tmp_path / "out" / "last.pt")["format"] == written
+    done = run(
+        "train-student", "--shards", DATA / "photos-0.tar", "--cache", DATA / "store.zarr", "--out", tmp_path / "out",
+        "--epochs", 6, "--device", "cpu", "--batch-size", 2, "--warmup-epochs", 1, *more,
+        "--model-kwargs", "img_size=32", "embed_dim=12", "depth=1", "num_heads=2",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 7 and "nan" not in rows[-1]
+    last = torch.load(tmp_path / "out" / "last.pt")
+    assert last["format"] == 3 and "dist_token" in last["undecayed"]  # as before, though new runs do decay it
+    if written == 2:  # what the program that wrote it came to
+        ended = torch.load(HERE / "format2" / "ended.pt")
+        assert all(torch.allclose(last["model"][name], weight, atol=1e-6) for name, weight in ended.items())
