@@ -16,7 +16,7 @@ import torch
 published.make_old_timm_run()
 
 import main as deit  # noqa: E402
-from timm.models import register_model  # noqa: E402
+from timm.models.registry import register_model  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -58,6 +58,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     build_dataset, parallel = deit.build_dataset, nn.parallel.DistributedDataParallel
     deit.build_dataset, deit.utils.init_distributed_mode = dataset_and_classes, alone
+    deit.utils.SmoothedValue.synchronize_between_processes = lambda value: None  # it would use CUDA
     nn.parallel.DistributedDataParallel = lambda model, device_ids: parallel(model)
     deit.evaluate = lambda loader, model, device: {"acc1": 0.0}
     deit.main(deit.get_args_parser().parse_args())

@@ -52,11 +52,11 @@ class Bench:
 
     @property
     def shards(self) -> str:
-        return f"{self.out}/shards/train-*.tar"
+        return f"{self.out}/shards/train/*.tar"
 
     @property
     def held_out(self) -> str:
-        return f"{self.out}/shards/test-*.tar"
+        return f"{self.out}/shards/val/*.tar"
 
     @property
     def teacher(self) -> Path:
@@ -70,19 +70,19 @@ class Bench:
         """Pack the images, as they are, and train a teacher."""
         pictures = self.out / "images"
         if not pictures.is_dir():
-            for part, count in (("train", train), ("test", None)):
-                for source in sorted(path for path in (images / part).iterdir() if path.is_dir()):
-                    files = sorted(source.iterdir())
-                    folder = self.out / "images.partial" / part / source.name
+            for part, source, most in (("train", images / "train", train), ("val", images / "test", None)):
+                classes = sorted(path for path in source.iterdir() if path.is_dir())
+                for name in classes:
+                    folder = self.out / "images.partial" / part / name.name
                     folder.mkdir(parents=True, exist_ok=True)
-                    for file in files[: count and count // len(list((images / part).iterdir()))]:
-                        shutil.copy(file, folder / f"{source.name}_{file.name}")
+                    for file in sorted(name.iterdir())[: most and most // len(classes)]:
+                        shutil.copy(file, folder / f"{name.name}_{file.name}")
             (self.out / "images.partial").rename(pictures)
-        for part in ("train", "test"):
-            self.ours("make-shards", pictures / part, self.out / "shards", "--name", part)
+        for part in ("train", "val"):
+            self.ours("make-shards", pictures / part, self.out / "shards" / part)
         if not (self.teacher / "config.json").exists():
             self.ours(
-                "train-teacher", "--shards", self.shards, "--val-shards", self.held_out, "--out", self.teacher,
+                "train-teacher", "--shards", self.shards, "--out", self.teacher,
                 "--model", "regnety_002", "--recipe", "crop", "--set", "crop=padded", "--image-size", 32,
                 "--epochs", 40, "--batch-size", 64, "--lr", 1.6e-2, "--device", "cpu", "--workers", 1,
             )  # fmt: skip
@@ -133,9 +133,7 @@ class Bench:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         path = os.pathsep.join(str(folder.resolve()) for folder in (self.beside, self.deit, HERE))
         environment = {"PYTHONPATH": path, "PORT": str(free_port())}
-        log = ran(
-            [sys.executable, str(HERE / "published_main.py"), *words, "--no-model-ema", "--no-pin-mem"], environment
-        )
+        log = ran([sys.executable, str(HERE / "published_main.py"), *words, "--no-pin-mem"], environment)
         (out / "printed.txt").write_text(log)
         return out / "checkpoint.pth"
 

@@ -1,10 +1,11 @@
-"""Checkpoints of older formats, kept for ever: a run goes on from each. They were stopped in epoch 5 of 6, in step 3."""
+"""Checkpoints of older formats, kept for ever: a run goes on from each. They were stopped in epoch 5, step 3."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+
 from tests.conftest import run
 
 HERE = Path(__file__).parent
