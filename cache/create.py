@@ -63,7 +63,8 @@ class Request:
         if recipe is None and not overrides:
             whole = replace(base.recipe, size=size)
         else:
-            whole = named(recipe or "deit", size=size, overrides=overrides)
+            own = [f"group={base.recipe.group}"] if store else []  # which `deit` had not always as it has it now
+            whole = named(recipe or "deit", size=size, overrides=[*own, *overrides])
         request = replace(base, recipe=whole, **given)
         if request.views % whole.repeats:
             raise InputError("`views`", f"a multiple of the recipe's {whole.repeats} repeats", request.views)

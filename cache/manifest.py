@@ -14,8 +14,8 @@ from ..datasets.shards.index import RESTORE, Shard, Skipped
 from ..runtime.errors import InputError
 from ..runtime.typed import require_types
 
-FORMAT = 2
-"""1: the first; 2: its recipe may be of version 2, or crop `padded`, which readers of 1 do not know."""
+FORMAT = 3
+"""1: the first; 2: its recipe may be of version 2, or crop `padded`; 3: it may have groups of more than two images."""
 _PIXEL_LIBRARIES = (
     "torch",
     "torchvision",

@@ -1,5 +1,6 @@
-"""Order: which pairs a cycle has and in which order an epoch shows them. Integers only; no file is read here."""
+"""Order: which pairs a view has and in which order an epoch shows them. Integers only; no file is read here."""
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -49,68 +50,71 @@ class Order:
 
     @property
     def repeats(self) -> int:
-        """Views of a pair within an epoch, and epochs in a cycle."""
+        """Views of a group within an epoch, and epochs in a cycle."""
         return self.recipe.repeats
 
-    def pairs(self, shard: int, cycle: int) -> Int32s:
-        """Return the pairs of a shard in a cycle: (n, 2) sample numbers; an odd one out is paired with ALONE."""
-        n = self.samples[shard]
-        shuffled = permutation(self.seed, Stream.PAIRS, (stream_of(self.shards[shard]), cycle, 0), n)
+    def groups(self, shard: int, cycle: int) -> Int32s:
+        """Return the groups of a shard in a cycle: (n, size) sample numbers, of which the last ends in ALONE.
+
+        Each view of the cycle splits a group into other pairs. Without mixing a group is a sample and ALONE.
+        """
+        n, size = self.samples[shard], self.recipe.group
+        shuffled = permutation(self.seed, Stream.PAIRS, (stream_of(self.shards[shard]), cycle, 0), n).astype(np.int32)
         if not self.recipe.mixes:
-            return np.stack([shuffled, np.full(n, ALONE)], axis=1).astype(np.int32)
-        if n % 2:
-            shuffled = np.append(shuffled, ALONE)
-        return shuffled.reshape(-1, 2).astype(np.int32)
+            return np.stack([shuffled, np.full(n, ALONE, np.int32)], axis=1)
+        return np.append(shuffled, np.full(-n % size, ALONE, np.int32)).reshape(-1, size)
 
     def partners(self, shard: int, views: range) -> Int32s:
         """Return who each sample of a shard is paired with in each of `views` (view, sample), ALONE for nobody."""
-        partners = np.full((len(views), self.samples[shard]), ALONE, np.int32)
-        cycles = np.arange(views.start, views.stop) // self.repeats
-        for cycle in np.unique(cycles).tolist():
-            first, second = self.pairs(shard, cycle).T
-            of_cycle = np.full(self.samples[shard], ALONE, np.int32)
-            of_cycle[first] = second
-            of_cycle[second[second != ALONE]] = first[second != ALONE]
-            partners[cycles == cycle] = of_cycle
+        partners = np.empty((len(views), self.samples[shard]), np.int32)
+        if views:
+            first, end = views.start // self.repeats, -(-views.stop // self.repeats)
+            rows = self.unit(shard, range(first * self.repeats, end * self.repeats))
+            rows = rows[np.flatnonzero((rows.view >= views.start) & (rows.view < views.stop))]
+            partners[rows.view - views.start, rows.sample] = rows.partner
         return partners
 
     def unit(self, shard: int, views: range) -> Rows:
-        """Return all rows of a shard for `views` (whole cycles), pair by pair: stage 1's unit of work."""
+        """Return all rows of a shard for `views` (whole cycles), group by group: stage 1's unit of work."""
         cycles = range(views.start // self.repeats, views.stop // self.repeats)
-        return _concatenate([self._rows(np.full(len(p), shard), p, c) for c in cycles for p in [self.pairs(shard, c)]])
+        groups = [self.groups(shard, cycle) for cycle in cycles]
+        return _concatenate(
+            [self._rows(np.full(len(g), shard), g, cycle) for cycle, g in zip(cycles, groups, strict=True)]
+        )
 
     def epoch(self, epoch: int) -> Rows:
         """Return the rows of a whole epoch in training order.
 
-        An epoch is one phase of a cycle: every `repeats`-th pair of the dataset, each in all views of the cycle, one
+        An epoch is one phase of a cycle: every `repeats`-th group of the dataset, each in all views of the cycle, one
         after the other (DeiT's repeated augmentation). Batches are slices of it, whatever the number of processes.
         """
         cycle, phase = divmod(epoch, self.repeats)
-        pairs, owners, first = [], [], 0
+        groups, owners, first = [], [], 0
         for shard in range(len(self.shards)):
-            all_pairs = self.pairs(shard, cycle)
-            pairs.append(all_pairs[(phase - first) % self.repeats :: self.repeats])
-            owners.append(np.full(len(pairs[-1]), shard))
-            first += len(all_pairs)
+            of_shard = self.groups(shard, cycle)
+            groups.append(of_shard[(phase - first) % self.repeats :: self.repeats])
+            owners.append(np.full(len(groups[-1]), shard))
+            first += len(of_shard)
         shards = permutation(self.seed, Stream.ORDER, (epoch, 0, 0), len(self.shards))
         window = self.window or len(self.shards)
         chosen = []
         for number, start in enumerate(range(0, len(shards), window), start=1):
             inside = shards[start : start + window]
-            block_pairs, block_owners = (
-                np.concatenate([pairs[s] for s in inside]),
+            of_block, owners_of_block = (
+                np.concatenate([groups[s] for s in inside]),
                 np.concatenate([owners[s] for s in inside]),
             )
-            shuffled = permutation(self.seed, Stream.ORDER, (epoch, number, 0), len(block_pairs))
-            chosen.append(self._rows(block_owners[shuffled], block_pairs[shuffled], cycle))
+            shuffled = permutation(self.seed, Stream.ORDER, (epoch, number, 0), len(of_block))
+            chosen.append(self._rows(owners_of_block[shuffled], of_block[shuffled], cycle))
         return _concatenate(chosen)
 
-    def _rows(self, shards: NDArray[np.int64], pairs: Int32s, cycle: int) -> Rows:
-        """Expand pairs to rows: for each pair, each view of the cycle, both ways."""
+    def _rows(self, shards: NDArray[np.int64], groups: Int32s, cycle: int) -> Rows:
+        """Expand groups to rows: for each group, each view of the cycle, pair by pair, both ways."""
         views = np.arange(cycle * self.repeats, (cycle + 1) * self.repeats, dtype=np.int32)
-        both_ways = np.stack([pairs, pairs[:, ::-1]], axis=1)  # (pair, way, own and partner)
-        shape = (len(pairs), self.repeats, 2)
-        own, partner = (np.broadcast_to(both_ways[:, None, :, i], shape).ravel() for i in (0, 1))
+        rounds = _rounds(groups.shape[1])
+        places = rounds[np.arange(self.repeats) % len(rounds)]  # (view, pair, own and partner)
+        shape = (len(groups), self.repeats, groups.shape[1])
+        own, partner = (groups[:, way.reshape(self.repeats, -1)].ravel() for way in (places, places[..., ::-1]))
         keep = own != ALONE
         return Rows(
             shard=np.broadcast_to(shards.astype(np.int32)[:, None, None], shape).ravel()[keep],
@@ -118,6 +122,19 @@ class Order:
             partner=partner[keep],
             view=np.broadcast_to(views[None, :, None], shape).ravel()[keep],
         )
+
+
+@functools.cache
+def _rounds(size: int) -> NDArray[np.int64]:
+    """Return the places of a group that are paired in each round, so that all meet: (size - 1, size / 2, 2).
+
+    The circle method of a tournament's rounds: the first place stands, the others go around.
+    """
+    places, rounds = np.arange(size), []
+    for _ in range(size - 1):
+        rounds.append(np.sort(np.stack([places[: size // 2], places[: size // 2 - 1 : -1]], axis=1), axis=1))
+        places = np.concatenate([places[:1], places[-1:], places[1:-1]])
+    return np.stack(rounds)
 
 
 def in_sequence(samples: Sequence[int]) -> Rows:

@@ -44,7 +44,7 @@ class Views(NamedTuple):
 class Renderer:
     """Makes views of a fixed set of samples by a fixed recipe; holds no randomness and no state.
 
-    Rows of one pair that follow each other share the decoded images, and both sides of a mix share the two views.
+    Rows of one group that follow each other share the decoded images, and both sides of a mix share the two views.
     """
 
     def __init__(self, recipe: Recipe, samples: Samples) -> None:
@@ -67,7 +67,7 @@ class Renderer:
         self._render(rows, *(column.numpy() for column in into))
 
     def _render(self, rows: Rows, images: UInt8Image, check: NDArray[np.int64], lam: NDArray[np.float32]) -> None:
-        image = functools.lru_cache(maxsize=2)(self.decode)
+        image = functools.lru_cache(maxsize=self.recipe.group)(self.decode)
         mix_plan = functools.lru_cache(maxsize=2)(self.mix_plan)
 
         @functools.lru_cache(maxsize=2)

@@ -86,6 +86,7 @@ def compared_with(photos: Samples | None, teacher: Path) -> Iterator[Comparison]
     yield ours_views.order()
     yield ours_views.mixing()
     yield ours_views.transforms()
+    yield ours_views.small()
     if photos:
         files = ours_pixels.read(photos)
         yield ours_pixels.crops(files)

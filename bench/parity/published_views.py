@@ -11,7 +11,7 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from published_training import options
 from samplers import RASampler
-from timm.data import Mixup, auto_augment
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, Mixup, auto_augment
 from timm.data.mixup import cutmix_bbox_and_lam
 
 from datasets import build_transform
@@ -142,6 +142,21 @@ def transforms(n: int, size: int, height: int, width: int) -> dict[str, Any]:
     }
 
 
+def small(n: int, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the corners of `n` crops at 32 pixels, the crop at each corner, and the image in evaluation."""
+    crop, photo = build_transform(True, options(input_size=32)).transforms[0], Image.fromarray(image.numpy())
+    padded = Image.new("RGB", (40, 40))
+    corners = [crop.get_params(padded, crop.size)[:2] for _ in range(n)]
+    crops = []
+    for corner in ((top, left) for top in range(9) for left in range(9)):
+        crop.get_params = lambda image, size, corner=corner: (*corner, *size)
+        crops.append(torch.from_numpy(np.array(crop(photo))))
+    normalised = build_transform(False, options(input_size=32))(photo)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    evaluated = ((normalised * std + mean) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    return {"corners": torch.tensor(corners), "crops": torch.stack(crops), "evaluated": evaluated}
+
+
 def ops(views: torch.Tensor, names: list[str], values: list[float]) -> torch.Tensor:
     """Return each of `views` (n, height, width, RGB) after its op, by timm's functions and Pillow."""
     whole = ("Posterize", "Solarize", "SolarizeAdd")
@@ -192,6 +207,7 @@ ANSWERS = {
     "mixing": mixing,
     "mixed": mixed,
     "transforms": transforms,
+    "small": small,
     "ops": ops,
     "ops_at": ops_at,
     "crops": crops,

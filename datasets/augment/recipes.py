@@ -11,7 +11,7 @@ from ...runtime.spelling import did_you_mean
 from ...runtime.typed import require_types
 
 CROPS = ("resized", "simple", "padded", "centre")
-_ADDED = frozenset({"three_augment", "color_jitter"})
+_ADDED = frozenset({"three_augment", "color_jitter", "group"})
 """Fields that recipes once did not have. Where one is absent it has its default, which must leave every plan alone."""
 
 
@@ -58,6 +58,8 @@ class Recipe:
     """Probability of cutmix where both are on."""
     repeats: int = 3
     """Views of an image within one epoch (DeiT's repeated augmentation), and so the views of one cycle."""
+    group: int = 2
+    """How many images are mixed with each other within a cycle, two by two, in other pairs in each of its views."""
     version: int = 1
     """Of recipes with a centre crop 2 is the published one: Resize and CenterCrop; 1 was a box of whole pixels."""
 
@@ -83,6 +85,7 @@ class Recipe:
             "mixup_alpha": (0, 100),
             "cutmix_alpha": (0, 100),
             "repeats": (1, 64),
+            "group": (2, 16),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -90,6 +93,9 @@ class Recipe:
             if not low <= bounds[0] <= bounds[1] <= high:
                 ordered = ", the smaller first" if isinstance(value, tuple) else ""
                 raise InputError(f"recipe field {name}", f"{low:g} to {high:g}{ordered}", value)
+
+        if self.group % 2:
+            raise InputError("recipe field group", "an even number", self.group)
 
     @property
     def mixes(self) -> bool:
@@ -153,8 +159,8 @@ def _parse(name: str, text: str, example: Any) -> Any:
 _RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="deit"),
-        Recipe(name="deit3", randaug_ops=0, erase_prob=0.0, three_augment=True, color_jitter=0.3),
+        Recipe(name="deit", group=4),
+        Recipe(name="deit3", randaug_ops=0, erase_prob=0.0, three_augment=True, color_jitter=0.3, group=4),
         Recipe(name="crop", randaug_ops=0, erase_prob=0.0, mix_prob=0.0, repeats=1),
         Recipe(name="none", crop="centre", hflip=0.0, randaug_ops=0, erase_prob=0.0, mix_prob=0.0, repeats=1),
     )

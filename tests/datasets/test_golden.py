@@ -26,10 +26,11 @@ from distillcache.datasets.augment.recipes import Recipe, named
 from distillcache.datasets.order import Order, sample_seeds
 
 GOLDEN = Path(__file__).with_name("golden.json")
-RECIPES = {name: named(name) for name in ("deit", "deit3", "crop")}
+PAIRS = ["group=2"]  # as all recipes were before there were groups
+RECIPES = {name: named(name, overrides=PAIRS) for name in ("deit", "deit3", "crop")}
 RECIPES["none"] = dataclasses.replace(named("none"), version=1)
-SIMPLE = named("deit3", overrides=["crop=simple"])
-ADDED = {"none, version 2": named("none"), "crop=padded": named("deit", overrides=["crop=padded"])}
+SIMPLE = named("deit3", overrides=["crop=simple", *PAIRS])
+ADDED = {"none, version 2": named("none"), "crop=padded": named("deit", overrides=["crop=padded", *PAIRS])}
 OPS = tuple(dict.fromkeys(RANDAUGMENT_OPS + THREE_AUGMENT_OPS))
 
 
@@ -57,8 +58,21 @@ def added(recipe: Recipe, image: UInt8Image) -> dict[str, Any]:
     }
 
 
+def groups_of_four() -> dict[str, Any]:
+    """The recipes' fingerprints, and who is mixed with whom: of 11 samples the last group has one that is alone."""
+    deit = named("deit")
+    order = Order(seed=42, shards=["train-000000.tar", "b.tar"], samples=[11, 6], recipe=deit)
+    epoch = order.epoch(4)
+    return {
+        "fingerprints": {name: named(name).fingerprint for name in ("deit", "deit3")},
+        "groups": order.groups(0, 7).tolist(),
+        "partners": order.partners(0, range(21, 24)).tolist(),
+        "epoch": np.stack([epoch.shard, epoch.sample, epoch.partner, epoch.view], axis=1).tolist(),
+    }
+
+
 def measure() -> dict[str, Any]:
-    image, deit = picture(), named("deit")
+    image, deit = picture(), RECIPES["deit"]
     plans = {name: [plan_view(recipe, 2**63 + 5, v, 150, 200) for v in range(12)] for name, recipe in RECIPES.items()}
     mixes = [plan_mix(deit, 1000 + v, 2000, v) for v in range(12)]
     whole = {name: [pixels.render(plan, image) for plan in plans[name]] for name in RECIPES}
@@ -69,7 +83,7 @@ def measure() -> dict[str, Any]:
     return {
         "words": {s.name: [f"{w:016x}" for w in words(2**64 - 1, s, (1, 2, 3), 5)] for s in Stream},
         "seeds": [f"{seed:016x}" for seed in sample_seeds(42, "train-000000.tar", 5)],
-        "pairs": Order(seed=42, shards=["train-000000.tar"], samples=[11], recipe=deit).pairs(0, 7).tolist(),
+        "pairs": Order(seed=42, shards=["train-000000.tar"], samples=[11], recipe=deit).groups(0, 7).tolist(),
         "epoch": Order(seed=42, shards=["a.tar", "b.tar"], samples=[7, 6], recipe=deit).epoch(4).sample.tolist(),
         "plans": {name: [dataclasses.asdict(plan) for plan in plans[name]] for name in RECIPES},
         "plans of crop=simple": [dataclasses.asdict(plan) for plan in simple_plans],
@@ -82,6 +96,7 @@ def measure() -> dict[str, Any]:
         "fingerprints": {name: recipe.fingerprint for name, recipe in RECIPES.items()},
         "fingerprint of crop=simple": SIMPLE.fingerprint,
         **{name: added(recipe, image) for name, recipe in ADDED.items()},
+        "groups of four": groups_of_four(),
     }
 
 

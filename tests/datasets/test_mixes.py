@@ -42,10 +42,10 @@ def test_they_are_those_of_the_plans(overrides: list[str], size: int) -> None:
 
 
 @pytest.mark.parametrize("views", [range(0, 7), range(4, 5), range(2, 2)], ids=str)
-def test_partners_are_the_pairs_of_each_views_cycle(views: range) -> None:
+def test_partners_are_those_of_the_rows(views: range) -> None:
     order = Order(seed=1, shards=["a.tar", "b.tar"], samples=[8, 7], recipe=named("deit"))
     for shard in range(2):
-        partner = order.partners(shard, views)
-        for row, view in zip(partner, views, strict=True):
-            pairs = {tuple(sorted(pair)) for pair in order.pairs(shard, view // 3).tolist()}
-            assert {tuple(sorted(pair)) for pair in enumerate(row.tolist())} == pairs
+        rows, partner = order.unit(shard, range(9)), order.partners(shard, views)
+        for of_view, view in zip(partner, views, strict=True):
+            at = np.flatnonzero(rows.view == view)
+            assert dict(enumerate(of_view.tolist())) == dict(zip(rows.sample[at], rows.partner[at], strict=True))

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,9 +13,10 @@ from distillcache.datasets.order import ALONE, Order, Rows, in_sequence, sample_
 SIZES = st.lists(st.integers(1, 20), min_size=1, max_size=5)
 
 
-def order(samples: list[int], seed: int = 0, window: int = 0, recipe: str = "deit") -> Order:
+def order(samples: list[int], seed: int = 0, window: int = 0, recipe: str = "deit", group: int | None = None) -> Order:
     names = [f"shard{i}.tar" for i in range(len(samples))]
-    return Order(seed=seed, shards=names, samples=samples, recipe=named(recipe), window=window)
+    chosen = named(recipe, overrides=[f"group={group}"] if group else [])
+    return Order(seed=seed, shards=names, samples=samples, recipe=chosen, window=window)
 
 
 def tuples(rows: Rows) -> list[tuple[int, ...]]:
@@ -33,43 +35,58 @@ def test_a_cycle_shows_each_sample_once_in_each_view(samples: list[int], seed: i
     assert Counter((s, i, v) for s, i, _, v in seen) == Counter(expected)
 
 
-@given(st.integers(1, 40), st.integers(0, 2**64 - 1), st.integers(0, 5))
-def test_pairs_are_mutual_and_leave_at_most_one_alone(n: int, seed: int, cycle: int) -> None:
-    pairs = order([n], seed).pairs(0, cycle)
-    assert sorted(pairs.ravel()[pairs.ravel() != ALONE]) == list(range(n))
-    assert (pairs == ALONE).sum() == n % 2
+@given(st.integers(1, 40), st.integers(0, 2**64 - 1), st.integers(0, 5), st.sampled_from([2, 4, 6]))
+def test_groups_hold_everyone_once_and_partners_are_mutual(n: int, seed: int, cycle: int, group: int) -> None:
+    o = order([n], seed, group=group)
+    groups = o.groups(0, cycle)
+    assert sorted(groups[groups != ALONE]) == list(range(n))
+    assert groups.shape == (-(-n // group), group) and (groups[:-1] != ALONE).all()
+    partners = o.partners(0, range(3 * cycle, 3 * cycle + 3))
+    for of_view in partners:
+        paired = np.flatnonzero(of_view != ALONE)
+        assert (of_view[of_view[paired]] == paired).all() and (of_view[paired] != paired).all()
+        home = {sample: number for number, members in enumerate(groups.tolist()) for sample in members}
+        assert all(home[sample] == home[of_view[sample]] for sample in paired.tolist())
 
 
-def test_epochs_of_a_cycle_have_the_same_length_to_one_pair() -> None:
-    lengths = {len(order([11, 13, 9, 7]).epoch(e)) for e in range(3)}
-    assert max(lengths) - min(lengths) <= 6
+@pytest.mark.parametrize(("group", "partners"), [(2, 1), (4, 3), (6, 3)])
+def test_each_view_of_a_cycle_has_other_partners_in_its_group(group: int, partners: int) -> None:
+    met = order([12], group=group).partners(0, range(3)).T
+    assert (met != ALONE).all() and {len(set(of_sample)) for of_sample in met.tolist()} == {partners}
 
 
-def test_all_views_of_a_pair_follow_each_other() -> None:
-    rows = order([8]).epoch(0)
-    for start in range(0, len(rows), 6):
-        part = rows[start : start + 6]
-        assert part.view.tolist() == [0, 0, 1, 1, 2, 2]
-        assert len(set(part.sample.tolist())) == 2 and part.sample[::2].tolist() == part.partner[1::2].tolist()
+def test_epochs_of_a_cycle_have_the_same_length_to_one_group() -> None:
+    for group in (2, 4):
+        lengths = {len(order([11, 13, 9, 7], group=group).epoch(e)) for e in range(3)}
+        assert max(lengths) - min(lengths) <= 3 * group + 9 * (group > 2)  # not every group is full
+
+
+@pytest.mark.parametrize("group", [2, 4])
+def test_all_views_of_a_group_follow_each_other(group: int) -> None:
+    rows = order([8], group=group).epoch(0)
+    for start in range(0, len(rows), 3 * group):
+        part = rows[start : start + 3 * group]
+        assert part.view.tolist() == [view for view in range(3) for _ in range(group)]
+        assert len(set(part.sample.tolist())) == group and part.sample[::2].tolist() == part.partner[1::2].tolist()
 
 
 def test_pairs_and_seeds_belong_to_the_shard_and_not_to_its_place() -> None:
     both = Order(seed=3, shards=["a.tar", "b.tar"], samples=[9, 9], recipe=named("deit"))
     swapped = Order(seed=3, shards=["b.tar", "a.tar"], samples=[9, 9], recipe=named("deit"))
-    assert both.pairs(0, 1).tolist() == swapped.pairs(1, 1).tolist() != both.pairs(1, 1).tolist()
+    assert both.groups(0, 1).tolist() == swapped.groups(1, 1).tolist() != both.groups(1, 1).tolist()
     assert sample_seeds(3, "a.tar", 5).tolist() == sample_seeds(3, "a.tar", 9)[:5].tolist()
     assert not set(sample_seeds(3, "a.tar", 9)) & set(sample_seeds(3, "b.tar", 9))
 
 
 def test_epochs_and_cycles_are_shuffled_anew() -> None:
     o = order([30])
-    assert tuples(o.epoch(0)) != tuples(o.epoch(3)) and o.pairs(0, 0).tolist() != o.pairs(0, 1).tolist()
+    assert tuples(o.epoch(0)) != tuples(o.epoch(3)) and o.groups(0, 0).tolist() != o.groups(0, 1).tolist()
 
 
 def test_a_window_keeps_few_shards_in_use() -> None:
-    rows = order([30] * 8, window=2).epoch(0)
+    rows = order([30] * 8, window=2, group=2).epoch(0)
     assert all(len(set(rows.shard[i : i + 60].tolist())) <= 2 for i in range(0, len(rows), 60))
-    assert len(set(order([30] * 8).epoch(0).shard[:60].tolist())) > 2
+    assert len(set(order([30] * 8, group=2).epoch(0).shard[:60].tolist())) > 2
 
 
 def test_without_mixing_everyone_is_alone() -> None:

@@ -37,8 +37,8 @@ def expected(store: Store, shard: int, sample: int, view: int) -> tuple[str, str
     """Return the relation and the partner's key by the plan of the pair, from the store's own arrays."""
     target, keys, seeds = store.targets()[shard], store.keys(shard), store.seeds(shard)
     number = int(store.labels(shard)[view, sample])
-    pairs = store.order().pairs(shard, view // 3).tolist()
-    partner = next(other for pair in pairs for own, other in (pair, pair[::-1]) if own == sample)
+    rows = store.order().unit(shard, range(view // 3 * 3, view // 3 * 3 + 3))
+    [partner] = rows.partner[(rows.view == view) & (rows.sample == sample)].tolist()
     if partner != ALONE:
         mix = plan_mix(store.manifest.recipe, int(seeds[sample]), int(seeds[partner]), view)
         partner = partner if mix.lam < 1 else ALONE
