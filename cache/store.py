@@ -117,7 +117,7 @@ class Store:
         self._storage.sync("zarr.json")
 
     def order(self, window: int = 0) -> Order:
-        """Return the order of pairs and epochs that this store fixes."""
+        """Return the order of groups and epochs that this store fixes."""
         manifest, samples = self.manifest, self.counts.tolist()
         names = [shard.name for shard in manifest.shards]
         return Order(seed=manifest.seed, shards=names, samples=samples, recipe=manifest.recipe, window=window)

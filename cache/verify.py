@@ -100,11 +100,12 @@ def drift(store: Store, samples: Samples) -> Drift:
 
 
 def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
-    """Return the cached rows of `views`, unit by unit: of each unit a `fraction` of its pairs, chosen at random.
+    """Return the cached rows of `views`, unit by unit: of each cycle a `fraction` of its groups, chosen at random.
 
     Raises ValueError if those are none.
     """
     chosen, order, rng = [], store.order(), np.random.default_rng(0)
+    of_group = order.repeats * (order.recipe.group if order.recipe.mixes else 1)
     for block, views_of_block in enumerate(store.blocks):
         for shard in range(len(store.manifest.shards)):
             cached = range(views_of_block.start, store.missing_views(block, shard).start)
@@ -113,9 +114,9 @@ def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
                 continue
             cycle = order.repeats
             rows = order.unit(shard, range(asked.start // cycle * cycle, -(-asked.stop // cycle) * cycle))
-            lucky = rng.random(int(store.counts[shard])) < fraction
-            partner = np.where(rows.partner == ALONE, rows.sample, rows.partner)
-            keep = lucky[np.minimum(rows.sample, partner)] & (rows.view >= asked.start) & (rows.view < asked.stop)
+            group = np.arange(len(rows)) % (cycle * int(store.counts[shard])) // of_group
+            lucky = rng.random(int(group.max()) + 1) < fraction
+            keep = lucky[group] & (rows.view >= asked.start) & (rows.view < asked.stop)
             chosen.append(rows[np.flatnonzero(keep)])
     if not any(map(len, chosen)):
         raise InputError("verify", "some of the cached views", "none", "take more `views` or a larger `fraction`")

@@ -82,7 +82,7 @@ class Replay:
 
     def require_views(self, epochs: int) -> None:
         """Raise ValueError if the store has too few views for `epochs`, or an epoch has not even one batch."""
-        # Epochs of one cycle differ by a pair or so; those of all cycles are alike.
+        # Epochs of one cycle differ by a group or so; those of all cycles are alike.
         shortest = min(len(self._rows(epoch)) for epoch in range(self._order.repeats))
         if shortest < self._batch_size:
             raise InputError("`batch_size`", f"at most an epoch's {shortest} views", self._batch_size)
