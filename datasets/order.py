@@ -105,6 +105,17 @@ class Order:
             chosen.append(self._rows(block_owners[shuffled], block_pairs[shuffled], cycle))
         return _concatenate(chosen)
 
+    def size(self, epoch: int) -> int:
+        """Return how many rows an epoch has, without drawing it: as many as that of its phase in any cycle."""
+        phase, begun, rows = epoch % self.repeats, 0, 0
+        for n in self.samples:
+            pairs = -(-n // 2) if self.recipe.mixes else n
+            chosen = range((phase - begun) % self.repeats, pairs, self.repeats)
+            rows += len(chosen) * (2 if self.recipe.mixes else 1)
+            rows -= self.recipe.mixes and n % 2 == 1 and pairs - 1 in chosen  # the odd one out is the last pair
+            begun += pairs
+        return rows * self.repeats
+
     def _rows(self, shards: NDArray[np.int64], pairs: Int32s, cycle: int) -> Rows:
         """Expand pairs to rows: for each pair, each view of the cycle, both ways."""
         views = np.arange(cycle * self.repeats, (cycle + 1) * self.repeats, dtype=np.int32)
