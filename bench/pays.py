@@ -6,8 +6,9 @@ online distillation less that of the student's bare step.
 """
 
 import re
-import sys
 from pathlib import Path
+
+import click
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 STUDENTS = (1, 2, 5, 10)
@@ -34,6 +35,14 @@ def _rates(page: str, beginning: str) -> tuple[float, float]:
     return ours, theirs
 
 
+@click.command(help=__doc__)
+@click.argument("rates", nargs=-1, metavar="[TEACHER STUDENT]", type=click.FloatRange(0, min_open=True))
+def main(rates: tuple[float, ...]) -> None:
+    if len(rates) not in (0, 2):
+        raise click.UsageError(f"expected TEACHER and STUDENT, or neither, found {len(rates)}")
+    teacher, student = rates or measured(PAGE.read_text())
+    click.echo(f"teacher {teacher:.3g} views a second, student {student:.3g}\n\n{table(teacher, student)}")
+
+
 if __name__ == "__main__":
-    teacher, student = map(float, sys.argv[1:]) if sys.argv[1:] else measured(PAGE.read_text())
-    print(f"teacher {teacher:.3g} views a second, student {student:.3g}\n\n{table(teacher, student)}")
+    main()

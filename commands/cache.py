@@ -21,6 +21,7 @@ from .options import (
     with_options,
     workers_option,
 )
+from .paths import NAME
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 @click.command("cache-teacher")
 @with_options(shards_option, cache_option(required=True), *recipe_options)
-@click.option("--teacher", required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote.")
+@click.option(
+    "--teacher", type=NAME, required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote."
+)
 @click.option(
     "--teacher-size", type=click.IntRange(16, 1024), help="Pixels at which it sees views.  [default: its own]"
 )
@@ -74,7 +77,9 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: "
              --teacher regnety_160.deit_in1k --views 300
     """
     from ..cache.claims import Claims
+    from .opening import require_room_for_store
 
+    require_room_for_store(cache)
     with Claims(cache) as claims:  # before what takes time: where processes can't share a store, nothing is done
         _cache_teacher(shards, cache, teacher, claims, **options)
 
@@ -99,8 +104,8 @@ def _cache_teacher(
     from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.files import class_names, expand
     from ..inspection.info import info_text
-    from ..models.teachers import load_teacher
     from ..train.evaluate import teacher_top1
+    from .opening import open_teacher
 
     excluded = Excluded.read(exclude) if exclude else None
     store = create.existing(cache, excluded)
@@ -109,7 +114,7 @@ def _cache_teacher(
     request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
     urls = expand(shards)
     samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
-    model = load_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
+    model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
     held_out = reading.held_out(val_shards) if not store or store.manifest.teacher_top1 is None else None
     names = [] if store else class_names(urls)
     _warn(model.classes, names)

@@ -22,7 +22,7 @@ from .options import (
     with_options,
     workers_option,
 )
-from .paths import LOCAL_PATH
+from .paths import LOCAL_PATH, NAME
 from .progress import Bar, bar
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Checkpoint:
 @click.option("--head", type=click.Choice(["class", "distill", "both"]), help="[default: all that there are]")
 @click.option("--real", is_flag=True, help="Also by ImageNet's ReaL labels.")
 @click.option("--predictions", type=LOCAL_PATH, help="Parquet file for what each head predicts of each image.")
-@click.option("--model", help="A timm name.  [default: what the checkpoint says]")
+@click.option("--model", type=NAME, help="A timm name.  [default: what the checkpoint says]")
 @with_options(*model_kwargs_options, *_image_options, workers_option, device_option, as_json_flag)
 def evaluate(
     checkpoint: Path,
@@ -175,16 +175,16 @@ def compare(
     """
     import numpy as np
 
-    from ..cache.store import Store
     from ..datasets.order import in_sequence
     from ..datasets.samples import samples_of
     from ..datasets.shards.files import expand
     from ..train import compare as comparing
+    from .opening import open_store
 
     if stray := next((path for path in checkpoints if path.suffix == ".tar"), None):
         raise InputError("compare", "checkpoints", stray, "quote a pattern of shards")
     opened = [_open(path, options) for path in checkpoints]
-    store = Store(cache) if cache else None
+    store = open_store(cache) if cache else None
     samples = store.samples(expand(shards)) if store else None
     samples = samples or samples_of(reading.read_index(shards, digest=False), 0)
     rows = in_sequence(samples.count.tolist())
@@ -223,16 +223,15 @@ def _open(path: Path, options: _Options, model: str | None = None, kwargs: Seque
     from ..models.students import open_folder, parse_kwargs, trained_student
     from ..train.checkpoint import read_weights
     from ..train.evaluate import CentreCrops
+    from .opening import require_checkpoint
 
     device, workers = device_and_workers(options["device_name"], options["workers"])
-    if (path / "zarr.json").is_file():
-        expected = "a checkpoint or the folder of a finished run"
-        raise InputError(path, expected, "a store", "name what train-student left")
     if {"config.json", "model.safetensors"} <= {file.name for file in path.glob("*")}:  # timm's local-dir form
         student = open_folder(str(path))
         config: dict[str, Any] = dict(student.model.pretrained_cfg)  # type: ignore[arg-type]
         model = config["architecture"]
     else:
+        require_checkpoint(path)
         weights, noted = read_weights(path)
         config = noted or {}
         if not (model := model or config.get("model")):

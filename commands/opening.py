@@ -1,65 +1,118 @@
-"""Opening a store to look into; where there is none, what is there instead and the command for that."""
+"""Opening what a user names: a store, a teacher, a checkpoint. Anything else is named for what it is, in one line."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..cache.storage import storage_at
 from ..cache.store import Store
 from ..runtime.errors import InputError
 
-_METADATA = "zarr.json"
-_NAMED = 3  # stores, of a folder with many
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.teachers import Teacher
+
+_STORE, _STUDENT, _TEACHER = "zarr.json", "student.safetensors", "model.safetensors"
+"""The file that a folder is known by."""
+_A_TEACHER, _UNFINISHED = "a teacher", "an unfinished run of train-student"
+_NAMED = 3  # stores, runs or teachers, of a folder with many
 
 
 def open_store(path: Path) -> Store:
     """Return the store at `path`; ValueError if something else is there, with what to do with it."""
-    inside = (path.parent / _METADATA).is_file() and not (path / "label").is_dir()
-    if storage_at(path).exists(_METADATA) and not inside:
+    if _is_store(path):
         return Store(path)
-    if inside:
-        found = f"a part of the store {path.parent}; name that"
-    elif path.is_dir():
-        found = _folder(path)
-    elif path.exists():
-        found = _file(path)
+    if path.exists() or _is_part(path):
+        what, then = _what_is(path, _STORE)
+        found = f"{what}; {then or 'name a store'}"
     else:
-        beside = _which(path.parent)
-        found = f"nothing; beside it {beside}" if beside else "nothing; run cache-teacher first"
+        beside = _inside(path.parent, _STORE)
+        found = f"nothing; beside it {beside}; name a store" if beside else "nothing; run cache-teacher first"
     raise InputError(path, "a store", found)
 
 
-def _folder(path: Path) -> str:
+def require_room_for_store(path: Path) -> None:
+    """Raise ValueError if something is at `path` that is no store."""
+    if path.exists() and not _is_store(path):
+        raise InputError(path, "a store", _what_is(path, _STORE)[0], "name another `cache`")
+
+
+def open_teacher(name: str, *, device: "torch.device", amp: bool, size: int | None = None) -> "Teacher":
+    """Return the teacher `name`, as `load_teacher` does; ValueError if that is a folder of something else."""
+    from ..models.teachers import load_teacher
+
+    path = Path(name.removeprefix("local-dir:"))
+    if path.is_dir() and (what := _what_is(path, _TEACHER)[0]) != _A_TEACHER:
+        raise InputError(f"teacher {name}", "a timm name or a folder that train-teacher wrote", what, "name a teacher")
+    return load_teacher(name, device=device, amp=amp, size=size)
+
+
+def require_checkpoint(path: Path) -> None:
+    """Raise ValueError if `path` is a folder without a trained student."""
+    if path.is_dir() and not (path / _STUDENT).is_file():
+        what, then = _what_is(path, _STUDENT)
+        remedy = f"{then}, or name its last.pt" if what == _UNFINISHED else "name what train-student left"
+        raise InputError(path, "a checkpoint or the folder of a finished run", what, remedy)
+
+
+def _is_store(path: Path) -> bool:
+    return storage_at(path).exists(_STORE) and not _is_part(path)
+
+
+def _is_part(path: Path) -> bool:
+    return (path.parent / _STORE).is_file() and not (path / "label").is_dir()
+
+
+def _what_is(path: Path, wanted: str) -> tuple[str, str]:
+    """Return what is at `path` and what to do with it; of other folders, in which of theirs a file `wanted` is."""
+    if _is_part(path):
+        return f"a part of the store {path.parent}", "name that"
+    return _folder(path, wanted) if path.is_dir() else _file(path)
+
+
+def _folder(path: Path, wanted: str) -> tuple[str, str]:
     names = {entry.name for entry in path.iterdir()}
     if not names:
-        return "an empty folder; remove it and run cache-teacher first"
-    if "student.safetensors" in names:
-        return f"a run of train-student; measure it by: distillcache evaluate --checkpoint {path} --shards 'val-*.tar'"
+        return "an empty folder", "remove it and run cache-teacher first"
+    if _STORE in names:
+        return "a store", f"look into it by: distillcache inspect info {path}"
+    if _STUDENT in names:
+        return "a run of train-student", _measure(path)
     if "config.json" in names and names & {"last.pt", "metrics.csv", "tensorboard"}:
-        return "an unfinished run of train-student; run that again to go on"
-    if "model.safetensors" in names:
-        return f"a teacher; make a store by: distillcache cache-teacher --teacher {path} --shards SHARDS --cache STORE"
+        return _UNFINISHED, "run that again to go on"
+    if "config.json" in names and any("model" in name for name in names):
+        return _A_TEACHER, f"make a store by: distillcache cache-teacher --teacher {path} --shards SHARDS --cache STORE"
     if any(name.endswith(".tar") for name in names):
-        return f"a folder of shards; make a store by: distillcache cache-teacher --shards '{path}/*.tar' --cache STORE"
-    if stores := _which(path):
-        return f"a folder; in it {stores}"
+        return (
+            "a folder of shards",
+            f"make a store by: distillcache cache-teacher --shards '{path}/*.tar' --cache STORE",
+        )
+    if inside := _inside(path, wanted):
+        return f"a folder; in it {inside}", ""
     if any(next(path.glob(f"*/*.{extension}"), None) for extension in ("jpg", "jpeg", "JPEG", "png", "webp")):
-        return f"a folder of images; pack them first: distillcache make-shards {path} SHARDS"
-    return "a folder of other things; name a store"
+        return "a folder of images", f"pack them first: distillcache make-shards {path} SHARDS"
+    return "a folder of other things", ""
 
 
-def _file(path: Path) -> str:
+def _file(path: Path) -> tuple[str, str]:
     if path.suffix == ".zip":
-        return f"a zip file; unpack it first: unzip {path} -d STORE"
+        return "a zip file", f"unpack it first: unzip {path} -d STORE"
     if path.suffix == ".tar":
-        return f"a shard; make a store by: distillcache cache-teacher --shards {path} --cache STORE"
+        return "a shard", f"make a store by: distillcache cache-teacher --shards {path} --cache STORE"
     if path.suffix in (".safetensors", ".pt", ".pth"):
-        return f"weights; measure them by: distillcache evaluate --checkpoint {path} --shards 'val-*.tar'"
-    return "a file; name a store, which is a folder"
+        return "weights", _measure(path)
+    return "a file", "name a store, which is a folder"
 
 
-def _which(folder: Path) -> str:
-    """Return the stores in a folder, in words, or nothing."""
-    stores = sorted(file.parent.name for file in folder.glob(f"*/{_METADATA}"))
-    if not stores:
+def _measure(path: Path) -> str:
+    verb = "it" if path.is_dir() else "them"
+    return f"measure {verb} by: distillcache evaluate --checkpoint {path} --shards 'val-*.tar'"
+
+
+def _inside(folder: Path, wanted: str) -> str:
+    """Return which folders in a folder have a file `wanted`, in words, or nothing."""
+    found = sorted(file.parent.name for file in folder.glob(f"*/{wanted}"))
+    if not found:
         return ""
-    more = f" and {len(stores) - _NAMED} more" if len(stores) > _NAMED else ""
-    return f"{'is' if len(stores) == 1 else 'are'} {', '.join(stores[:_NAMED])}{more}; name a store"
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"{'is' if len(found) == 1 else 'are'} {', '.join(found[:_NAMED])}{more}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from ..datasets.augment.recipes import NAMES
 from ..runtime.errors import InputError
@@ -120,6 +121,11 @@ def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function
 
     return decorate
+
+
+def was_given(parameter: str) -> bool:
+    """Return whether a parameter of the command at work is the user's, and not a default."""
+    return click.get_current_context().get_parameter_source(parameter) is not ParameterSource.DEFAULT
 
 
 def views_named(text: str | None, views: int) -> range:

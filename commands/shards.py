@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import SEED, exclude_option, say, with_options
-from .paths import LOCAL_PATH
+from .paths import LOCAL_FOLDER, NAME
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @click.command("make-shards")
-@click.argument("source")
-@click.argument("out", type=LOCAL_PATH)
+@click.argument("source", type=NAME)
+@click.argument("out", type=LOCAL_FOLDER)
 @click.option("--per-shard", type=click.IntRange(1), default=1000, show_default=True, help="Samples in a shard.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the shuffle.")
 @with_options(exclude_option)

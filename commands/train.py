@@ -22,7 +22,7 @@ from .options import (
     with_options,
     workers_option,
 )
-from .paths import LOCAL_PATH
+from .paths import LOCAL_FOLDER, LOCAL_PATH, NAME
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ..replay.training_set import TrainingSet
     from ..train.config import Config, Hyperparameters, Place
 
+_MUCH = 0.1
+"""Share of an epoch's images that a user is told of when they are dropped."""
 _optimizer_options = (
     click.option("--batch-size", type=int, default=1024, show_default=True, help="Images a step."),
     click.option("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a step is done."),
@@ -57,8 +59,8 @@ _optimizer_options = (
 
 @click.command("train-student")
 @with_options(shards_option, cache_option(required=False, what="The Zarr store.  [default: no teacher's labels]"))
-@click.option("--out", type=LOCAL_PATH, required=True, help="Folder for the student.")
-@click.option("--model", default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
+@click.option("--out", type=LOCAL_FOLDER, required=True, help="Folder for the student.")
+@click.option("--model", type=NAME, default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
 @with_options(*model_kwargs_options)
 @click.option("--init", type=LOCAL_PATH, help="Start from this checkpoint's weights.")
 @click.option("--distill", type=click.Choice(["hard", "soft", "none"]), help="[default: hard, or none without a store]")
@@ -90,12 +92,12 @@ def train_student(
              --val-shards 'val-*.tar' --epochs 300
     On several GPUs: torchrun --nproc-per-node 8 -m distillcache.cli train-student ...
     """
-    from ..cache.store import Store
     from ..datasets.loader import start_early
     from ..models.students import parse_kwargs
     from ..replay.training_set import TrainingSet
     from ..runtime.processes import join, leave
     from ..train.config import Config, Place
+    from .opening import open_store
 
     processes, device_name = join(device_name)
     with processes.together():
@@ -106,7 +108,7 @@ def train_student(
             remedy = "leave out `recipe`, `set` and `image_size`, or `cache`"
             raise InputError("recipe", "the store's own", "another", remedy)
         if cache:
-            data = TrainingSet.stored(Store(cache), shards, asked["window"])
+            data = TrainingSet.stored(open_store(cache), shards, asked["window"])
         else:
             data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], asked["window"])
         config = Config.resolve(data, device.type, kwargs, **asked)
@@ -135,16 +137,24 @@ def _train(
     """Train under a bar; return the summary, in the first process alone."""
     from ..train.run import train_student
 
-    context, images = click.get_current_context(), config.epochs * int(data.samples.count.sum())
+    size, sizes = config.batch_size, [data.order.size(epoch) for epoch in range(data.order.repeats)]
+    images, whole = (
+        sum(of[e % len(of)] for e in range(config.epochs)) for of in ([n // size * size for n in sizes], sizes)
+    )
+    if place.processes.first and 0 < images < (1 - _MUCH) * whole:
+        dropped = f"{1 - images / whole:.0%} of an epoch's images are left over by batches of {size} and dropped"
+        say(f"{dropped}; a smaller --batch-size drops fewer", err=True)
+    context = click.get_current_context()
     with bar(str(context.info_name), images, "images", shown=place.processes.first) as shown:
         place = replace(place, command=("distillcache", *context.obj), reporter=shown)
         return train_student(student, data, held_out, config, place)
 
 
-def _build_student(config: "Config", *, resumed: bool = False, tell: bool = True) -> "Student":
+def _build_student(config: "Config", *, resumed: bool = False, tell: bool = True, resizable: bool = True) -> "Student":
     """Return the student that a run starts with, saying what of its start may surprise."""
     from ..models.students import build_student
     from ..train.checkpoint import read_weights
+    from .opening import require_checkpoint
 
     if config.warmup_epochs >= config.epochs and tell:
         warning = f"the warm-up takes {config.warmup_epochs} epochs, the run has {config.epochs}: it learns little"
@@ -152,8 +162,9 @@ def _build_student(config: "Config", *, resumed: bool = False, tell: bool = True
     student = build_student(
         config.model, classes=config.classes, seed=config.seed, drop_path=config.drop_path, **config.model_kwargs
     )
-    student.require_size(config.size)
+    student.require_size(config.size, resizable=resizable)
     if config.init and not resumed:
+        require_checkpoint(Path(config.init))
         weights, _ = read_weights(Path(config.init))
         if (afresh := student.initialize(weights, config.init)) and tell:
             say(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
@@ -189,8 +200,8 @@ def _percent(value: float | None) -> str:
 
 @click.command("train-teacher")
 @with_options(shards_option, *recipe_options)
-@click.option("--out", type=LOCAL_PATH, required=True, help="Folder for the teacher.")
-@click.option("--model", required=True, help="A timm name, such as regnety_002.")
+@click.option("--out", type=LOCAL_FOLDER, required=True, help="Folder for the teacher.")
+@click.option("--model", type=NAME, required=True, help="A timm name, such as regnety_002.")
 @click.option("--epochs", type=int, default=30, show_default=True)
 @click.option("--batch-size", type=int, default=128, show_default=True)
 @click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate at batch size 512.")
@@ -238,7 +249,7 @@ def train_teacher(
         seed=seed,
         crop_pct=1.0,
     )
-    classifier = _build_student(config)
+    classifier = _build_student(config, resizable=False)
     held_out = reading.held_out(val_shards)
     place = Place(device=device, workers=workers, out=out / "training")
     _train(classifier.to(device), data, held_out, config, place)

@@ -108,6 +108,17 @@ class Order:
             chosen.append(self._rows(owners_of_block[shuffled], of_block[shuffled], cycle))
         return _concatenate(chosen)
 
+    def size(self, epoch: int) -> int:
+        """Return how many rows an epoch has, without drawing it: as many as that of its phase in any cycle."""
+        phase, begun, samples = epoch % self.repeats, 0, 0
+        size = self.recipe.group if self.recipe.mixes else 1
+        for n in self.samples:
+            groups = -(-n // size)
+            chosen = range((phase - begun) % self.repeats, groups, self.repeats)
+            samples += len(chosen) * size - (-n % size if groups - 1 in chosen else 0)  # the last may not be full
+            begun += groups
+        return samples * self.repeats
+
     def _rows(self, shards: NDArray[np.int64], groups: Int32s, cycle: int) -> Rows:
         """Expand groups to rows: for each group, each view of the cycle, pair by pair, both ways."""
         views = np.arange(cycle * self.repeats, (cycle + 1) * self.repeats, dtype=np.int32)

@@ -31,7 +31,8 @@ def is_it_whole(facts: dict[str, Any]) -> Answer:
     if facts["complete"]:
         return Answer("Is the store whole?", "Yes", f"all {labels:,} labels are there, of {asked}")
     share = int(1000 * labels / (labels + missing)) / 10  # cut off: what is not whole is never 100%
-    because = f"{labels:,} labels are there and {missing:,} missing, of {asked}; fill it with: {facts['fill_with']}"
+    filling = f"fill it with the command here, the shards named with their folder: {facts['fill_with']}"
+    because = f"{labels:,} labels are there and {missing:,} missing, of {asked}; {filling}"
     return Answer("Is the store whole?", f"No, {share}% of it", because)
 
 

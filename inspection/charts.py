@@ -1,6 +1,5 @@
 """Statistics of a store as charts, in one picture."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +74,12 @@ def _histogram(axes: Any, found: Stats) -> None:
 
 
 def _entropy(axes: Any, found: Stats) -> None:
-    step = math.log2(max(2, len(found.by_view))) / len(found.entropy_histogram)
+    step = found.most_bits / len(found.entropy_histogram)
     middles = [(number + 0.5) * step for number in range(len(found.entropy_histogram))]
     axes.bar(middles, found.entropy_histogram, width=0.95 * step)
     axes.axvline(found.entropy, color="gray", linewidth=1, linestyle=":")
     axes.set(title=f"Doubt: entropy of a sample's labels, mean {found.entropy:.2f}", xlabel="bits", ylabel="samples")
+    axes.set(xlim=(0, found.most_bits))
 
 
 def _confusions(axes: Any, found: Stats) -> None:

@@ -1,5 +1,6 @@
 """Counting a store's labels, shard by shard; counts of parts of it add up."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +99,16 @@ def _count_shard(store: Store, counts: Counts, shard: int, target: NDArray[np.in
     counts.mixes += np.bincount(group.ravel(), minlength=counts.mixes.size).reshape(counts.mixes.shape)
     labels = spread(label)
     counts.entropy += float(labels.entropy.sum())
-    counts.entropy_histogram += np.histogram(labels.entropy, BINS, (0, np.log2(max(2, store.views))))[0]
+    most = most_bits(store.views, classes)
+    counts.entropy_histogram += np.histogram(np.minimum(labels.entropy, most), BINS, (0, most))[0]
     never = np.flatnonzero(~is_target.any(axis=0))
     counts.never += len(never)
     counts.add_never_agreed([(int(labels.times[i]) / len(rows), shard, i, int(labels.most[i])) for i in never.tolist()])
+
+
+def most_bits(views: int, classes: int) -> float:
+    """Return the largest entropy, bits, that labels of so many views and classes can have; 1 at least."""
+    return math.log2(max(2, min(views, classes)))
 
 
 class Spread(NamedTuple):

@@ -103,7 +103,7 @@ def info_text(store: Store) -> str:
         rows.insert(2, ("top-1", f"{facts['teacher_top1']:.2f}% on held-out shards"))
     if not facts["complete"]:
         rows += [("missing", line) for line in _missing(store, facts)]
-        rows += [("fill", facts["fill_with"])]
+        rows += [("fill", facts["fill_with"]), ("", "(name the shards with their folder)")]
     rows += [
         ("made by" if not i else "", line) for i, line in enumerate(_in_lines(map(" ".join, facts["versions"].items())))
     ]

@@ -16,7 +16,7 @@ from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime.errors import InputError
 from .lookup import Position, ViewLabel, find, label
-from .relations import MARKS
+from .relations import MARKS, lambda_text
 
 _LINE, _GAP, _CELL = 14, 8, 160
 _PLAIN = ("AutoContrast", "Equalize", "Invert", "Grayscale")  # ops that take no argument
@@ -153,7 +153,7 @@ def _mix_words(mix: MixPlan, view: ViewLabel, partner: Planned | None) -> str:
         return "unmixed"
     box = f", box {_box(mix.box)}" if mix.box else ""
     theirs = f" ({'; '.join(_words(partner.image, partner.plan))})" if partner else ""
-    return f"{mix.kind} with {view.partner}, lambda {mix.lam:.3f}{box}{theirs}"
+    return f"{mix.kind} with {view.partner}, lambda {lambda_text(mix.lam)}{box}{theirs}"
 
 
 def _box(box: Box) -> str:
@@ -161,7 +161,7 @@ def _box(box: Box) -> str:
 
 
 def _caption(view: ViewLabel) -> tuple[str, str]:
-    mix = "unmixed" if view.partner is None else f"{view.mix} {view.lam:.3f}"
+    mix = "unmixed" if view.partner is None else f"{view.mix} {lambda_text(view.lam)}"
     words = "not cached" if view.relation is None else f"{MARKS[view.relation]} {view.label} {view.label_name}"
     return f"view {view.view}: {mix}", words
 

@@ -36,6 +36,11 @@ def mixed(store: Store, shard: int, views: range) -> Mixed:
     return Mixed(np.where(lam < 1, paired, np.int32(ALONE)), kind, lam)
 
 
+def lambda_text(lam: float) -> str:
+    """Return lambda with three digits, or with five where three would round it to 0 or 1."""
+    return f"{lam:.{5 if 0.4995 < abs(lam - 0.5) < 0.5 else 3}f}"
+
+
 def relations(label: NDArray[Any], target: NDArray[np.int32], partner: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Return what labels (view, sample) are to their views, uint8 numbers of `RELATIONS`.
 

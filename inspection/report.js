@@ -31,10 +31,11 @@ const briefly = (number) => named(number).split(",", 1)[0]; // ImageNet's names 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 const marked = (i) => `${data.marks[data.relation[i]]} ${briefly(data.label[i])}`;
 
-/** Return how a view is mixed; a lambda is never rounded to 0 or 1. */
+/** Return how a view is mixed; a lambda is never rounded to 0 or 1 (relations.py: lambda_text). */
 function mixed(i) {
   if (data.lam[i] === 1) return "unmixed";
-  return `${data.kinds[data.mix[i]]}, lambda ${data.lam[i].toFixed(Math.abs(data.lam[i] - 0.5) > 0.4995 ? 5 : 3)}`;
+  const fromHalf = Math.abs(data.lam[i] - 0.5);
+  return `${data.kinds[data.mix[i]]}, lambda ${data.lam[i].toFixed(fromHalf > 0.4995 && fromHalf < 0.5 ? 5 : 3)}`;
 }
 
 /** Return one view's part of its sample's strip of pictures, or a place for none. */

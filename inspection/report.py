@@ -164,14 +164,15 @@ def _charts(found: Stats) -> str:
         svg.Bar(share, f"{_named(one.number, one.name)}: {share:.1%} of {one.views:,} views", one.number)
         for share, one in _from_the_least(found)
     ]
-    bits = math.log2(max(2, len(found.by_view))) / len(found.entropy_histogram)
+    bits = found.most_bits / len(found.entropy_histogram)
     entropy = [
         svg.Bar(samples, f"{number * bits:.1f} to {(number + 1) * bits:.1f} bits: {samples:,} samples")
         for number, samples in enumerate(found.entropy_histogram)
     ]
     view_ticks = {float(view): f"{view:,}" for view in svg.evenly(len(found.by_view) - 1)}
     lambda_ticks = {tenth / 10: f"{tenth / 10:g}" for tenth in range(0, 11, 2)}
-    bit_ticks = {float(edge): f"{edge * bits:.1f}" for edge in range(0, len(entropy) + 1, 2)}
+    step = 2.0 ** math.ceil(math.log2(found.most_bits / 5))  # a few ticks of round numbers
+    bit_ticks = {n * step / bits: f"{n * step:g}" for n in range(int(found.most_bits / step) + 1)}
     class_ticks = {float(rank): f"{rank:,}" for rank in svg.evenly(len(by_class))}
     charts = {
         "Agreement with the target, by view": svg.lines({"": by_view}, view_ticks, "view"),

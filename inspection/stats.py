@@ -17,7 +17,7 @@ from ..datasets.augment.mixes import KINDS
 from ..runtime.cores import usable_cores
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
-from .counting import BINS, Counts, count
+from .counting import BINS, Counts, count, most_bits
 from .lookup import class_name
 from .relations import PARTNER, TARGET
 
@@ -98,11 +98,16 @@ class Stats:
     entropy: float = 0.0
     """Mean over the samples of the entropy of their labels, bits."""
     entropy_histogram: list[int] = field(default_factory=list)
-    """Samples in each tenth of 0 to log2(views) bits."""
+    """Samples in each tenth of 0 to `most_bits`."""
     never: int = 0
     """How many samples the teacher never gives their target."""
     never_agreed: list[NeverAgreed] = field(default_factory=list)
     """The first of those: where it says one and the same thing most often."""
+
+    @property
+    def most_bits(self) -> float:
+        """The largest entropy that a sample's labels can have."""
+        return most_bits(len(self.by_view), len(self.by_class))
 
 
 def stats(store: Store, *, reporter: Reporter = SILENT) -> Stats:

@@ -70,8 +70,11 @@ class Student(nn.Module):
         """Whether two heads answer, each from a token of its own."""
         return len(self.heads) == 2 and isinstance(self.model, VisionTransformerDistilled)
 
-    def require_size(self, size: int) -> None:
-        """Raise ValueError if the model takes images of another size than `size` pixels."""
+    def require_size(self, size: int, *, resizable: bool = True) -> None:
+        """Raise ValueError if the model takes images of another size than `size` pixels.
+
+        `resizable`: whether arguments of the model can be given, such as its image size.
+        """
         takes_it = _only_size(self.model) in (None, size)
         if self.distilled and takes_it:
             try:
@@ -79,7 +82,8 @@ class Student(nn.Module):
             except ValueError:
                 takes_it = False
         if not takes_it:
-            remedy = f"add `model_kwargs=img_size={size}`"
+            other = f"name another `model`, or `image_size={self.image_size}`"
+            remedy = f"add `model_kwargs=img_size={size}`" if resizable else other
             raise InputError("`model`", f"one for views of {size} pixels", f"one for {self.image_size}", remedy)
 
     def initialize(self, weights: dict[str, torch.Tensor], source: str) -> list[str]:

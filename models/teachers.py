@@ -15,6 +15,7 @@ from torch import nn
 
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.quiet import quiet
 from ..runtime.spelling import did_you_mean
 from .inputs import normalize
 
@@ -62,13 +63,17 @@ def load_teacher(name: str, *, device: torch.device, amp: bool, size: int | None
     source = f"local-dir:{name}" if name and Path(name).is_dir() else name
     if not name or (":" not in source and not timm.is_model(source)):
         expected = "a timm name, such as timm.list_pretrained('regnety*') gives, or a folder that train-teacher wrote"
-        similar = did_you_mean(name, timm.list_pretrained())
-        raise InputError(f"teacher {name or repr(name)}", expected, f"neither{similar}")
+        found = "a file" if name and Path(name).is_file() else f"neither{did_you_mean(name, timm.list_pretrained())}"
+        raise InputError(f"teacher {name or repr(name)}", expected, found)
     try:
-        model = timm.create_model(source, pretrained=True).eval().requires_grad_(False)
+        with quiet("huggingface_hub"):  # which logs each of its retries
+            model = timm.create_model(source, pretrained=True).eval().requires_grad_(False)
     except Exception as error:  # timm and the hub raise whatever a name, a file or the network makes them
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise InputError(f"teacher {name}", "a timm model with pretrained weights", f"an error: {reason}") from error
+        found, remedy = f"an error: {type(error).__name__}: {str(error).partition(chr(10))[0]}", ""
+        if type(error).__name__ == "LocalEntryNotFoundError":  # the hub's, which timm imports
+            found = "no answer from the Hugging Face hub and no copy in its cache"
+            remedy = "name a folder that holds it, or load it once where the hub is in reach and set HF_HUB_OFFLINE=1"
+        raise InputError(f"teacher {name}", "a timm model with pretrained weights", found, remedy) from error
     config: dict[str, Any] = model.pretrained_cfg
     own = config["input_size"][-1]
     if size not in (None, own) and hasattr(getattr(model, "patch_embed", None), "img_size"):

@@ -83,7 +83,7 @@ class Replay:
     def require_views(self, epochs: int) -> None:
         """Raise ValueError if the store has too few views for `epochs`, or an epoch has not even one batch."""
         # Epochs of one cycle differ by a group or so; those of all cycles are alike.
-        shortest = min(len(self._rows(epoch)) for epoch in range(self._order.repeats))
+        shortest = min(self._order.size(epoch) for epoch in range(self._order.repeats))
         if shortest < self._batch_size:
             raise InputError("`batch_size`", f"at most an epoch's {shortest} views", self._batch_size)
         if self._store and not self._reuse and epochs > self._store.views:
@@ -123,7 +123,7 @@ class Replay:
         return epoch % self._store.views
 
     def _steps(self, stored: int) -> int:
-        return len(self._rows(stored)) // self._batch_size
+        return self._order.size(stored) // self._batch_size
 
     def _read_labels(self, cycle: int) -> Labels:
         assert self._store

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import pytest
 import timm
+from click.testing import CliRunner
 
 from distillcache.cache.store import Store
 from distillcache.cli import main
@@ -266,6 +267,9 @@ def test_the_readme_is_short() -> None:
 def test_when_it_pays_is_counted_from_the_benchmarks() -> None:
     pays = runpy.run_path(str(ROOT / "bench" / "pays.py"))
     assert pays["table"](*pays["measured"](PAGES["docs/benchmarks.md"])) in PAGES["README.md"]
+    assert CliRunner().invoke(pays["main"], ["100", "50"]).exit_code == 0
+    for wrong in (["1"], ["x", "2"], ["0", "1"]):
+        assert CliRunner().invoke(pays["main"], wrong).exit_code == 2
 
 
 def test_the_readmes_figures_beside_others_are_those_of_the_benchmarks() -> None:

@@ -87,6 +87,12 @@ class Bench:
         given = ("--shards", shards, "--cache", store, *teacher, "--device", "cpu", *new)
         return self.run("cache-teacher", *given, *more)
 
+    def exclude(self, data: bytes, *, shards: object = None, store: Path | None = None) -> Result:
+        """Run stage 1 with a file of samples to be left out."""
+        return self.file("drop.csv", data).cache(
+            "--exclude", self.folder / "drop.csv", shards=shards or self.shards, store=store
+        )
+
     def image(self, data: bytes, name: str = "x.jpg") -> Result:
         """Run stage 1 on a shard with one image between two good ones."""
         good = {f"{key}.{kind}": part for key in "ab" for kind, part in (("jpg", self.photos[0]), ("cls", b"1"))}
@@ -212,8 +218,26 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
         "--on-bad-image", "skip"
     ),
     "no store": lambda bench: bench.train("--cache", bench.folder / "nowhere.zarr"),
-    "a file instead of a store": lambda bench: bench.train("--cache", bench.folder / "train-0.tar"),
-    "another program's folder": lambda bench: bench.cache("--cache", bench.teacher),
+    "a shard instead of a store": lambda bench: bench.train("--cache", bench.folder / "train-0.tar"),
+    "a part of a store": lambda bench: bench.train("--cache", bench.store / "label"),
+    "looking into a folder with a store": lambda bench: bench.run(
+        "inspect", "info", bench.file("stores/store.zarr/zarr.json", b"").folder / "stores"
+    ),
+    "looking into a teacher": lambda bench: bench.run("inspect", "info", bench.teacher),
+    "looking into a run of train-student": lambda bench: bench.file("out/student.safetensors", b"").run(
+        "inspect", "info", bench.folder / "out"
+    ),
+    "looking into a folder of images": lambda bench: bench.file("photos/cat/x.jpg", bench.photos[0]).run(
+        "inspect", "info", bench.folder / "photos"
+    ),
+    "caching into another program's folder": lambda bench: bench.cache("--cache", bench.teacher),
+    "a sample in --exclude that no shard has": lambda bench: bench.exclude(b"shard,key\ntrain-0.tar,photo104\n"),
+    "a file for --exclude that names no sample": lambda bench: bench.exclude(b"shard,key\n"),
+    "a line in --exclude that is no shard and key": lambda bench: bench.exclude(b"shard,key\na,b,c\n"),
+    "a whole shard in --exclude": lambda bench: bench.tar({"x.jpg": bench.photos[0], "x.cls": b"1"}).exclude(
+        b"x\n", shards=bench.shard
+    ),
+    "another --exclude than the store's": lambda bench: bench.exclude(b"photo000\n", store=bench.store),
     "a store of a newer format": lambda bench: bench.attributes(format=3).train(),
     "damaged attributes": lambda bench: bench.attributes(recipe=[]).train(),
     "attributes that are no JSON": lambda bench: bench.file(
@@ -230,6 +254,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "another --topk than the store's": lambda bench: bench.cache("--topk", 3, store=bench.store),
     "a shard too few": lambda bench: bench.train(shards=bench.shards.replace("*", "0")),
     "a teacher's name that timm does not know": lambda bench: bench.cache("--teacher", "vgg", store=bench.store),
+    "a store instead of a teacher": lambda bench: bench.cache("--teacher", bench.store, store=bench.store),
     "a teacher's folder without a model": lambda bench: bench.without("teacher/config.json").cache(store=bench.store),
     "a teacher's damaged weights": lambda bench: bench.file("teacher/model.safetensors", b"no weights").cache(
         store=bench.store
@@ -239,6 +264,8 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "no views, or another number below its least": lambda bench: bench.cache("--views", 0, shards=bench.shards),
     "an unknown recipe": lambda bench: bench.cache("--recipe", "autoaugment", shards=bench.shards),
     "an unknown field in --set": lambda bench: bench.cache("--set", "blur=1", shards=bench.shards),
+    "a misspelt field in --set": lambda bench: bench.cache("--set", "hflp=0", shards=bench.shards),
+    "a field in --set without a value": lambda bench: bench.cache("--set", "hflip", shards=bench.shards),
     "a value in --set that is no number": lambda bench: bench.cache("--set", "hflip=often", shards=bench.shards),
     "a value in --set out of its range": lambda bench: bench.cache("--set", "hflip=2", shards=bench.shards),
     "an image size out of its range": lambda bench: bench.cache("--image-size", 8, shards=bench.shards),
@@ -257,6 +284,19 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "a student for distilled training without a second head": lambda bench: bench.train("--model", "pit_ti_224"),
     "a student without stochastic depth": lambda bench: bench.train("--model", "repvit_m0_9"),
     "a student for another image size": lambda bench: bench.train("--model", "deit_tiny_distilled_patch16_224"),
+    "a teacher to be trained at another image size": lambda bench: bench.run(
+        "train-teacher",
+        "--shards",
+        bench.shards,
+        "--out",
+        bench.folder / "t",
+        "--model",
+        "deit_tiny_patch16_224",
+        "--image-size",
+        32,
+        "--device",
+        "cpu",
+    ),
     "an argument that the student does not take": lambda bench: bench.train("--model-kwargs", "wings=2"),
     "an unknown optimizer": lambda bench: bench.train("--opt", "magic"),
     "soft labels of a store without logits": lambda bench: bench.attributes(topk=0).train("--distill", "soft"),
@@ -279,6 +319,12 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
         "evaluate", "--checkpoint", "nowhere.pt", "--shards", bench.shards
     ),
     "evaluating a store": lambda bench: bench.run("evaluate", "--checkpoint", bench.store, "--shards", bench.shards),
+    "evaluating a folder of runs": lambda bench: bench.file("runs/out/student.safetensors", b"").run(
+        "evaluate", "--checkpoint", bench.folder / "runs", "--shards", bench.shards
+    ),
+    "evaluating what holds no weights": lambda bench: bench.run(
+        "evaluate", "--checkpoint", bench.folder / "classes.txt", "--shards", bench.shards
+    ),
     "a store or an output on another machine": lambda bench: bench.cache(
         "--cache", "s3://bucket/k.zarr", shards=bench.shards
     ),
@@ -299,6 +345,10 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "views that the store does not have": lambda bench: bench.inspect(
         "verify", "--shards", bench.shards, "--views", "3:99"
     ),
+    "drawing more views than the store has": lambda bench: bench.inspect(
+        "show", "photo000", "--shards", bench.shards, "--views", 7
+    ),
+    "pictures in a report without shards": lambda bench: bench.inspect("report", "--pictures", 50),
     "a share of which nothing is chosen": lambda bench: bench.inspect(
         "verify", "--shards", bench.shards, "--fraction", 0
     ),
@@ -373,6 +423,14 @@ def _(bench: Bench) -> Result:
 def _(bench: Bench) -> Result:
     frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
     return bench.image(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+
+
+@fault("a teacher of a hub that is out of reach")
+def _(bench: Bench) -> Result:
+    with pytest.MonkeyPatch.context() as offline:
+        offline.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        offline.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(bench.folder))
+        return bench.cache("--teacher", "regnety_160.deit_in1k", store=bench.store)
 
 
 @fault("another program's Zarr")

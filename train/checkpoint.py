@@ -94,7 +94,8 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | 
         raise InputError(
             path,
             "weights (.safetensors, or tensors that torch saved)",
-            f"a file that holds none or is damaged ({type(error).__name__})",
+            "a file that holds none or is damaged",
+            "name what train-student left, such as student.safetensors",
         ) from error
     if noted:
         _require_readable(path, noted["format"], WEIGHTS_FORMAT if path.suffix == ".safetensors" else FORMAT)

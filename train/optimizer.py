@@ -10,6 +10,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 
 from ..runtime.errors import InputError
+from ..runtime.quiet import quiet
 from ..runtime.spelling import did_you_mean
 from .config import Config
 
@@ -52,11 +53,12 @@ def optimizer_and_schedule(
         raise InputError(
             "`opt`", "an optimizer that timm knows", f"{config.opt!r}{like}", "try adamw or sgd"
         ) from error
-    scheduler = CosineLRScheduler(
-        optimizer,
-        t_initial=config.epochs,
-        lr_min=config.min_lr,
-        warmup_t=config.warmup_epochs,
-        warmup_lr_init=config.warmup_lr,
-    )
+    with quiet("timm.scheduler"):  # of a run of one epoch it says that the rate stays as it is
+        scheduler = CosineLRScheduler(
+            optimizer,
+            t_initial=config.epochs,
+            lr_min=config.min_lr,
+            warmup_t=config.warmup_epochs,
+            warmup_lr_init=config.warmup_lr,
+        )
     return optimizer, lambda epoch: scheduler.step(max(epoch - 1, 0))

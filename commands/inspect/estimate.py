@@ -18,6 +18,7 @@ from ..options import (
     with_options,
     workers_option,
 )
+from ..paths import NAME
 
 if TYPE_CHECKING:
     from ...cache.create import Asked
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("estimate")
 @with_options(shards_option, *recipe_options)
-@click.option("--teacher", required=True, help="A name as for cache-teacher.")
+@click.option("--teacher", type=NAME, required=True, help="A name as for cache-teacher.")
 @click.option("--teacher-size", type=click.IntRange(16, 1024), help="Pixels that it sees of views.  [default: its own]")
 @click.option("--views", type=click.IntRange(1, 10**6), default=300, show_default=True, help="Views of each sample.")
 @click.option("--topk", type=click.IntRange(0), default=0, show_default=True, help="Largest logits to keep.")
@@ -52,13 +53,13 @@ def inspect_estimate(
     from ...cache.create import Request
     from ...cache.estimate import estimate, index_some
     from ...datasets.shards.files import expand
-    from ...models.teachers import load_teacher
+    from ..opening import open_teacher
 
     device, workers = device_and_workers(device_name, workers)
     request = Request.resolve(on_gpu=device.type == "cuda", **asked)
     urls = expand(shards)
     indexes = index_some(urls)
-    model = load_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
+    model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
     estimated = estimate(indexes, urls, request, model, batch_size=batch_size, workers=workers, seconds=seconds)
     if as_json:
         say(json.dumps(asdict(estimated), indent=2))

@@ -34,7 +34,7 @@ def inspect_label(cache: Path, key: str, as_json: bool) -> None:
 
 
 def _print_labels(found: "SampleLabels") -> None:
-    from ...inspection.relations import MARKS
+    from ...inspection.relations import MARKS, lambda_text
 
     agreement = "" if found.agreement is None else f"; the teacher says that in {found.agreement:.0%} of its views"
     rows, colors = [], []
@@ -43,7 +43,7 @@ def _print_labels(found: "SampleLabels") -> None:
         theirs = f"{view.partner}: {view.partner_target} {view.partner_target_name}"
         partner = "-" if view.partner is None else theirs
         mark = MARKS.get(view.relation or "", "")
-        rows.append([view.view, view.mix, view.lam, mark, label, partner])
+        rows.append([view.view, view.mix, lambda_text(view.lam), mark, label, partner])
         colors.append({"=": "green", "!": "red"}.get(mark))
     heading = f"{found.key} in {found.shard}: target {found.target} {found.target_name}{agreement}"
     say(printable(heading, keep="") + "\n")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from ..options import filter_options, require_output, say, store_argument, with_options
+from ...runtime.errors import InputError
+from ..options import filter_options, require_output, say, store_argument, was_given, with_options
 from ..paths import LOCAL_PATH
 from ..progress import bar
 
@@ -42,7 +43,11 @@ def inspect_report(
     from ..opening import open_store
 
     require_output("out", out, ".html")
+    if pictures and not shards and was_given("pictures"):
+        raise InputError("`pictures`", "shards to draw them from", "none", "add `shards`")
     store = open_store(cache)
+    if views > store.views and was_given("views"):
+        raise InputError("`views`", f"1 to {store.views}", views)
     images = store.samples(expand(shards)) if shards else None
     with bar("report", 3 * len(store.counts) + (pictures if shards else 0), "steps") as shown:
         drawn = report(

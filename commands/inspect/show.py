@@ -5,7 +5,17 @@ from pathlib import Path
 
 import click
 
-from ..options import printable, require_output, say, shards_option, store_argument, views_named, with_options
+from ...runtime.errors import InputError
+from ..options import (
+    printable,
+    require_output,
+    say,
+    shards_option,
+    store_argument,
+    views_named,
+    was_given,
+    with_options,
+)
 from ..paths import LOCAL_PATH
 
 
@@ -32,9 +42,7 @@ def inspect_show(
 
     require_output("out", out, ".png")
     store = open_store(cache)
-    samples = store.samples(expand(shards))
-    how_many = int(views) if views.isdecimal() else 0
-    wanted = range(min(how_many, store.views)) if how_many else views_named(views, store.views)
+    samples, wanted = store.samples(expand(shards)), _views(views, store.views)
     picture = show(store, keys, samples, wanted, steps=steps)
     atomic.write(out, lambda file: picture.save(file, "PNG"))
     for key in keys if plan else ():
@@ -42,3 +50,13 @@ def inspect_show(
         lines = [f"view {view}: {words}" for view, words in zip(wanted, plans, strict=True)]
         say("\n  ".join(printable(line, keep="") for line in (key, *lines)))
     say(f"{out}: {len(keys)} sample{'s' * (len(keys) > 1)}")
+
+
+def _views(text: str, cached: int) -> range:
+    """Return the first so many views, or those that FIRST:END names; of the default as many as there are."""
+    if not text.isdecimal():
+        return views_named(text, cached)
+    count = int(text) if was_given("views") else min(int(text), cached)
+    if not 1 <= count <= cached:
+        raise InputError("`views`", f"1 to {cached}, or FIRST:END", count)
+    return range(count)

@@ -19,6 +19,7 @@ from ..options import (
     with_options,
     workers_option,
 )
+from ..paths import NAME
 from ..progress import bar
 
 
@@ -32,7 +33,7 @@ from ..progress import bar
     show_default=True,
     help="Share of the samples, taken at random.",
 )
-@click.option("--teacher", help="Also ask the teacher again: a name as for cache-teacher.")
+@click.option("--teacher", type=NAME, help="Also ask the teacher again: a name as for cache-teacher.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Views rendered at once.")
 @with_options(workers_option, device_option, as_json_flag)
 def inspect_verify(
@@ -55,15 +56,14 @@ def inspect_verify(
     """
     from ...cache import verify as verifying
     from ...datasets.shards.files import expand
-    from ...models.teachers import load_teacher
-    from ..opening import open_store
+    from ..opening import open_store, open_teacher
 
     store = open_store(cache)
     samples, wanted = store.samples(expand(shards)), views_named(views, store.views)
     device, workers = device_and_workers(device_name, workers)
     record = store.manifest.teacher
     amp, size = record.dtype == "bfloat16", record.input_size
-    model = load_teacher(teacher, device=device, amp=amp, size=size) if teacher else None
+    model = open_teacher(teacher, device=device, amp=amp, size=size) if teacher else None
     rows = verifying.rows_to_verify(store, wanted, fraction)
     with bar("verify", sum(map(len, rows)), "views") as shown:
         found = verifying.verify(

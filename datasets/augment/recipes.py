@@ -136,9 +136,13 @@ class Recipe:
         changes: dict[str, Any] = {}
         settable = {f.name for f in dataclasses.fields(self)} - {"name", "version", "size"}
         for assignment in assignments:
-            name, _, text = assignment.partition("=")
+            name, equals, text = assignment.partition("=")
+            if not equals:
+                raise InputError("recipe field", "FIELD=VALUE", repr(assignment))
             if name not in settable:
-                raise InputError("recipe field", f"one of {', '.join(sorted(settable))}", repr(assignment))
+                similar = did_you_mean(name, settable)
+                expected = "a known one" if similar else f"one of {', '.join(sorted(settable))}"
+                raise InputError("recipe field", expected, f"{assignment!r}{similar}")
             changes[name] = _parse(name, text, getattr(self, name))
         return dataclasses.replace(self, **changes)
 

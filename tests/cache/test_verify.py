@@ -9,7 +9,7 @@ import zarr
 
 from distillcache.cache.store import Store
 
-from ..conftest import run
+from ..conftest import CLASSES, run
 
 BY_VIEW = ("check", "topk_index", "topk_logit", "label")
 PROBES = ("probe_views", "probe_logits", "probe_at")

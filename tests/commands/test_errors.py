@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from distillcache.commands.errors import fitted, line_of
+from distillcache.runtime.devices import find_device
 from distillcache.runtime.errors import InputError
+
+from ..conftest import run
 
 
 def test_a_long_message_keeps_its_beginning_and_its_remedy() -> None:
@@ -74,3 +77,30 @@ def test_a_server_that_fails_is_one_line() -> None:
     error = type("ServerDisconnectedError", (Exception,), {"__module__": "aiohttp.client_exceptions"})
     line, code = line_of(error("gone")) or ("", 0)
     assert code == 2 and line.startswith("a server did not answer as expected (ServerDisconnectedError")
+
+
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        (("inspect", "info", ""), "cache: expected a path"),
+        (("train-student", "--shards", "a.tar", "--out", "o", "--model", ""), "model: expected a name"),
+        (("make-shards", "", "o"), "source: expected a name"),
+    ],
+)
+def test_a_variable_that_was_never_set_is_no_path_and_no_name(command: tuple[str, ...], where: str) -> None:
+    refused = run(*command)
+    line = f"distillcache: {where}, found an empty one; is a variable of the shell not set?"
+    assert (refused.exit_code, refused.stderr) == (2, line + "\n")
+
+
+def test_a_folder_of_a_run_is_not_a_file(tmp_path: Path) -> None:
+    (tmp_path / "o").touch()
+    for command in (("make-shards", "digits"), ("train-teacher", "--shards", "a.tar", "--model", "m", "--out")):
+        refused = run(*command, tmp_path / "o")
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+        assert f"out: expected a folder, found the file {tmp_path}/o; name another" in refused.stderr
+
+
+def test_a_device_that_computes_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="expected one that this machine has, found 'meta'"):
+        find_device("meta")

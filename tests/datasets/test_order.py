@@ -1,6 +1,7 @@
 """The order of pairs and epochs: no file, no image."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,3 +104,11 @@ def test_slices_of_rows_are_rows() -> None:
     joined = [row for batch in rows.batches(4) for row in tuples(batch)]
     assert joined == tuples(rows)
     assert tuples(rows[np.array([1, 0])]) == [tuples(rows)[1], tuples(rows)[0]]
+
+
+@given(SIZES, st.integers(0, 11), st.sampled_from(["deit", "crop", "mixup=0"]))
+def test_the_size_of_an_epoch_is_known_before_it_is_drawn(samples: list[int], epoch: int, recipe: str) -> None:
+    o = order(samples, recipe=recipe.partition("mixup")[0] or "deit")
+    if recipe == "mixup=0":
+        o = replace(o, recipe=replace(o.recipe, mix_prob=0.0))
+    assert o.size(epoch) == len(o.epoch(epoch))

@@ -78,7 +78,8 @@ def test_a_field_that_is_unknown_or_lost_is_named(change: dict[str, object], dif
         ("crop=center", "recipe field crop: expected one of resized, simple, padded, centre, found 'center'"),
         ("color_jitter=1.5", "recipe field color_jitter: expected 0 to 1, found 1.5"),
         ("three_augment=yes", "recipe field three_augment: expected bool, found 'yes'"),
-        ("flip=1", "recipe field: expected one of"),
+        ("flip=1", "recipe field: expected a known one, found 'flip=1'; did you mean hflip?"),
+        ("blur", "recipe field: expected FIELD=VALUE, found 'blur'"),
         ("size=3", "recipe field: expected one of"),
     ],
 )

@@ -6,16 +6,19 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import webdataset
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from distillcache.datasets.augment import pixels
 from distillcache.datasets.samples import samples_of
-from distillcache.datasets.shards.files import class_names, expand
+from distillcache.datasets.shards.files import class_names, expand, read_range
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.shards.writing import make_shards
+from distillcache.runtime.errors import InputError
 
 
 def tar(path: Path, members: dict[str, bytes]) -> str:
@@ -137,3 +140,18 @@ def test_every_kind_of_image_comes_out_as_rgb(mode: str, views: list[np.ndarray]
         theirs = np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGB"))
         assert ours.shape == theirs.shape
         assert np.abs(ours.astype(int) - theirs).max() <= (4 if mode == "CMYK" else 0)
+
+
+class _WholeFiles(MemoryFileSystem):
+    """A server that does not answer range requests."""
+
+    protocol = "whole"
+
+    def cat_file(self, path: str, **_: object) -> bytes:
+        return b"all that there is"
+
+
+def test_a_server_that_sends_whole_files_is_named() -> None:
+    fsspec.register_implementation("whole", _WholeFiles, clobber=True)
+    with pytest.raises(InputError, match=r"whole://a\.tar: expected a server that answers range requests"):
+        read_range("whole://a.tar", 2, 3)

@@ -15,6 +15,7 @@ from distillcache.datasets.shards.files import expand
 from distillcache.inspection import relations
 from distillcache.inspection.lookup import SampleLabels, label
 from distillcache.inspection.pictures import plan_in_words, show
+from distillcache.inspection.relations import lambda_text
 from distillcache.models.teachers import Teacher
 
 from ..conftest import cached, run
@@ -109,3 +110,8 @@ def test_pictures_are_captioned_alike(
 def test_a_label_that_is_both_targets_is_the_targets() -> None:
     target, partner = np.array([4, 4, 7], np.int32), np.array([[1, 0, -1]], np.int32)
     assert relations.relations(np.array([[4, 7, 4]]), target, partner).tolist() == [[0, 2, 2]]
+
+
+def test_a_lambda_is_never_rounded_to_what_it_is_not() -> None:
+    texts = {0.0: "0.000", 1.0: "1.000", 0.25: "0.250", 0.0004: "0.00040", 0.99996: "0.99996"}
+    assert {lam: lambda_text(lam) for lam in texts} == texts

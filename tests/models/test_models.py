@@ -101,5 +101,5 @@ def test_bfloat16_changes_the_logits_a_little(teacher: Teacher) -> None:
 
 def test_a_device_that_is_not_there_is_named() -> None:
     for name in ("abacus", "cuda:63"):
-        with pytest.raises(ValueError, match=f"`device`: expected one that this machine has, found '{name}'"):
+        with pytest.raises(ValueError, match=f"`device`: expected .*, found '{name}'"):
             find_device(name)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 
 from distillcache.cache.store import Store
+from distillcache.commands.progress import bar
 from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, Training
 from distillcache.train.loss import Losses
@@ -162,3 +163,17 @@ def test_without_distillation_a_distillation_head_is_silent_and_not_reported(
     assert "top1_both" not in json.loads((tmp_path / "summary.json").read_text())
     said = run("evaluate", "--checkpoint", tmp_path, "--shards", shards).output
     assert "class " in said and "distill " not in said.partition("head ")[2]
+
+
+def test_what_batches_leave_over_is_said_and_not_promised(
+    tmp_path: Path, store: Store, shards: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """23 samples a cycle of three epochs: 24, 24 and 21 views, of which batches of 16 take 16 each."""
+    totals = []
+    monkeypatch.setattr("distillcache.commands.train.bar", lambda *a, **k: totals.append(a[1]) or bar(*a, **k))
+    few = train(store.path, shards, tmp_path / "few", "--epochs", 3, "--batch-size", 16)
+    assert few.exit_code == 0 and totals == [48], few.output
+    assert "30% of an epoch's images are left over by batches of 16 and dropped; a smaller" in few.stderr
+    most = train(store.path, shards, tmp_path / "most", "--epochs", 1, "--batch-size", 8)
+    assert most.exit_code == 0 and totals == [48, 24] and "left over" not in most.stderr
+    assert caplog.text == "" and "Cosine" not in most.output  # what timm says of one epoch
