@@ -15,7 +15,8 @@
 #: DEVICE, WORKERS       cpu, cuda or auto; processes that render views
 #: CACHE_FLAGS           more options of cache-teacher
 #: STUDENT_FLAGS         more options of train-student
-#: COMPARE, SEEDS, TOPK  of `make compare`: its folder, its seeds, logits that are kept
+#: COMPARE, SEEDS        of `make compare`: its folder, its seeds
+#: LOGITS                of `make compare`: bits in which every class's logit is kept
 #: PLAIN_MODEL           of `make compare`: the student without a distillation token
 #: BENCH_SHARDS          shards of real photos for `make bench`
 #: DEIT, PHOTOS          of `make parity`: a checkout of the published code, a folder with shards of photos
@@ -57,10 +58,10 @@ NEEDS_TEACHER := $(DIGITS)/teacher/config.json
 NEEDS_CACHE := cache-teacher
 endif
 
-# Methods side by side: SEEDS runs of each, from one store that holds the teacher's TOPK largest logits.
+# Methods side by side: SEEDS runs of each, from one store that holds the teacher's logits in LOGITS bits each.
 COMPARE ?= $(or $(DIGITS),runs)/compare
 SEEDS ?= 0 1 2
-TOPK ?= 10
+LOGITS ?= 8
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
 .DEFAULT_GOAL := setup
@@ -91,7 +92,7 @@ train-student: setup $(NEEDS_CACHE)  ## Stage 2: train a student from shards and
 	  --batch-size $(BATCH_SIZE) --lr $(LR) $(WORKERS:%=--workers %) --device $(DEVICE) $(STUDENT_FLAGS)
 
 compare: setup  ## Train each method with several seeds, from one store
-	$(MAKE) cache-teacher CACHE='$(COMPARE)/teacher.zarr' CACHE_FLAGS='$(CACHE_FLAGS) --topk $(TOPK)'
+	$(MAKE) cache-teacher CACHE='$(COMPARE)/teacher.zarr' CACHE_FLAGS='$(CACHE_FLAGS) --logits $(LOGITS)'
 	@set -e; train() { $(MAKE) --no-print-directory train-student NEEDS_CACHE= CACHE='$(COMPARE)/teacher.zarr' \
 	    OUT="$(COMPARE)/$$1-$$3" DISTILL="$$1" MODEL="$$2" STUDENT_FLAGS="$(STUDENT_FLAGS) --seed $$3"; }; \
 	for seed in $(SEEDS); do \

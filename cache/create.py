@@ -16,6 +16,7 @@ from ..runtime.errors import InputError
 from .claims import Claims
 from .manifest import Manifest, TeacherRecord, library_versions
 from .probes import probe
+from .quantised import BITS
 from .store import Store
 from .teacher import Teacher
 
@@ -29,6 +30,7 @@ class Asked(TypedDict, total=False):
     teacher_size: int | None
     seed: int | None
     topk: int | None
+    logits: int | None
     views: int | None
     amp: bool | None
 
@@ -42,6 +44,8 @@ class Request:
     """Pixels at which the teacher sees views; None: its own."""
     seed: int
     topk: int
+    logits: int
+    """Bits in which every class's logit is kept; 0: they are not."""
     views: int
     amp: bool
 
@@ -49,15 +53,17 @@ class Request:
     def resolve(cls, store: Store | None = None, *, on_gpu: bool = False, **asked: Unpack[Asked]) -> "Request":
         """Return what is asked for, with what is not said taken from `store`, where there is one, or else from DeiT.
 
-        Raises ValueError for a recipe that does not exist, or views that are not whole cycles.
+        Raises ValueError for a recipe that does not exist, views that are not whole cycles, or logits in two forms.
         """
         if store:
             have, teacher = store.manifest, store.manifest.teacher
-            known: dict[str, Any] = {"recipe": have.recipe, "seed": have.seed, "topk": have.topk, "views": store.views}
-            base = cls(**known, teacher_size=teacher.input_size, amp=teacher.dtype == "bfloat16")
+            known: dict[str, Any] = {name: getattr(have, name) for name in ("recipe", "seed", "topk", "logits")}
+            amp = teacher.dtype == "bfloat16"
+            base = cls(**known, views=store.views, teacher_size=teacher.input_size, amp=amp)
         else:
-            base = cls(recipe=named("deit"), teacher_size=None, seed=0, topk=0, views=300, amp=on_gpu)
+            base = cls(recipe=named("deit"), teacher_size=None, seed=0, topk=0, logits=0, views=300, amp=on_gpu)
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        _require_one_form(given.get("topk", 0), given.get("logits", 0))
         recipe, overrides = given.pop("recipe", None), given.pop("overrides", ())
         size = given.pop("image_size", base.recipe.size)
         if recipe is None and not overrides:
@@ -69,6 +75,13 @@ class Request:
         if request.views % whole.repeats:
             raise InputError("`views`", f"a multiple of the recipe's {whole.repeats} repeats", request.views)
         return request
+
+
+def _require_one_form(topk: int, logits: int) -> None:
+    if logits not in (0, *BITS):
+        raise InputError("`logits`", f"{' or '.join(map(str, BITS))} bits, or 0 for none", logits)
+    if topk and logits:
+        raise InputError("`logits`", "all logits or the largest", f"both, with `topk={topk}`", "leave one out")
 
 
 def describe(
@@ -86,6 +99,7 @@ def describe(
         teacher=TeacherRecord(**{field.name: getattr(teacher, field.name) for field in fields(TeacherRecord)}),
         seed=request.seed,
         topk=request.topk,
+        logits=request.logits,
         shards=tuple(shards),
         class_names=teacher.class_names or tuple(class_names),
         versions=library_versions(),

@@ -16,6 +16,7 @@ from ..datasets.shards.index import ShardIndex, index_shard, index_shards, only,
 from .claims import Claims
 from .create import Request, create, describe
 from .fill import fill
+from .layout import arrays_by_view
 from .store import Store
 from .teacher import Teacher
 
@@ -39,6 +40,8 @@ class Estimate:
     views_per_second: float
     bytes_per_view: float
     """Of labels, checks and logits; the rest is samples and a few whole views."""
+    memory: int
+    """Bytes in which each process that trains from the store, `soft` where it has logits, holds a cycle's labels."""
     measured_views: int
     measured_seconds: float
 
@@ -108,6 +111,7 @@ def estimate(
         nbytes=round(total * by_view / (count * block) + samples * by_sample / count + fixed),
         views_per_second=rate,
         bytes_per_view=by_view / (count * block),
+        memory=samples * request.recipe.repeats * sum(array.nbytes for array in arrays_by_view(store.manifest)),
         measured_views=timed.views,
         measured_seconds=timed.ended - timed.began,
     )

@@ -18,6 +18,7 @@ from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
 from ..runtime.signals import StopSignals
 from .claims import Claims
+from .quantised import quantise
 from .records import Labels, Unit
 from .store import Store
 from .teacher import Teacher
@@ -84,7 +85,7 @@ def _fill_once(
     reporter: Reporter,
 ) -> int:
     """Go through all units once, do those that nobody else has claimed, and return how many those were."""
-    order = store.order()
+    order, manifest = store.order(), store.manifest
     begun: deque[tuple[Unit, int]] = deque()
 
     def batches() -> Iterator[Rows]:
@@ -99,7 +100,7 @@ def _fill_once(
         loaded = signals.waiting_for(loader.load(batches()))
         shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loaded)
         for rows, check, logits in _one_behind(shown):
-            parts.append((rows, labels_of(logits, check, teacher.name, store.manifest.topk)))
+            parts.append((rows, labels_of(logits, check, teacher.name, topk=manifest.topk, bits=manifest.logits)))
             unit, expected = begun[0]
             if sum(len(part) for part, _ in parts) == expected:
                 with atomic.naming(store.path):
@@ -139,20 +140,22 @@ def _one_behind(batches: Iterable[_Batch]) -> Iterator[_Batch]:
     yield from begun
 
 
-def labels_of(logits: torch.Tensor, check: torch.Tensor, teacher: str, topk: int = 0) -> Labels:
-    """Return what logits (n, classes) say: label and check (n,), top-k log-softmax (n, k), largest first.
+def labels_of(logits: torch.Tensor, check: torch.Tensor, teacher: str, *, topk: int = 0, bits: int = 0) -> Labels:
+    """Return what logits (n, classes) say: label and check (n,), and top-k log-softmax (n, k), largest first, or codes.
 
     Raises ValueError where they are not finite.
     """
     if not bool(torch.isfinite(logits).all()):
         raise InputError(f"teacher {teacher}", "finite logits", "NaN or infinity", "try `amp=False`")
     labels = Labels(label=logits.argmax(1).cpu().numpy().astype(np.uint32), check=check.numpy().astype(np.uint16))
-    if not topk:
-        return labels
-    values, indices = logits.log_softmax(1).topk(topk, dim=1)
-    return replace(
-        labels, topk_index=indices.cpu().numpy().astype(np.uint32), topk_logit=values.cpu().numpy().astype(np.float16)
-    )
+    if topk:
+        values, indices = logits.log_softmax(1).topk(topk, dim=1)
+        index, logit = indices.cpu().numpy().astype(np.uint32), values.cpu().numpy().astype(np.float16)
+        return replace(labels, topk_index=index, topk_logit=logit)
+    if bits:
+        code, scale, zero = quantise(logits.float().cpu().numpy(), bits)
+        return replace(labels, logit_code=code, logit_scale=scale, logit_zero=zero)
+    return labels
 
 
 def _assemble(store: Store, unit: Unit, parts: list[tuple[Rows, Labels]]) -> Labels:

@@ -15,7 +15,8 @@ from ..runtime.errors import InputError
 from ..runtime.typed import require_types
 
 FORMAT = 3
-"""1: the first; 2: its recipe may be of version 2, or crop `padded`; 3: it may have groups of more than two images."""
+"""1: the first; 2: its recipe may be of version 2, or crop `padded`; 3: it may have groups of more than two images, and
+keep all logits, quantised: it has the attribute `logits`."""
 _PIXEL_LIBRARIES = (
     "torch",
     "torchvision",
@@ -59,6 +60,8 @@ class Manifest:
     """How many views there were each time more were asked for."""
     skipped: tuple[Skipped, ...] = ()
     """Samples of the shards that are not in the store: excluded by a user, or of images that can't be used."""
+    logits: int = 0
+    """Bits in which every class's logit is kept; 0: they are not, as in all stores of formats 1 and 2."""
 
     @property
     def block(self) -> int:
@@ -101,6 +104,8 @@ class Manifest:
     def fingerprint(self) -> str:
         """Return what decides every view and label, in 8 hex digits each: recipe, seed, shards, teacher."""
         teacher = {k: v for k, v in dataclasses.asdict(self.teacher).items() if k != "name"} | {"topk": self.topk}
+        if self.logits:  # without, runs go on that began when there was no such attribute
+            teacher["logits"] = self.logits
         digest = hashlib.sha256(json.dumps(teacher, sort_keys=True).encode()).hexdigest()
         return f"{fingerprint(self.recipe, self.seed, self.shards, self.skipped)}, teacher {digest[:8]}"
 
@@ -131,7 +136,7 @@ class Manifest:
         recipe = {f"recipe field {k}": v for k, v in self.recipe.to_dict().items() if k != "name"}
         teacher = {f"teacher {k}": v for k, v in dataclasses.asdict(self.teacher).items() if k != "name"}
         shards = {f"shard {s.name}": f"{s.nbytes} bytes, SHA-256 {s.sha256[:16]}" for s in self.shards}
-        return {"seed": self.seed, "topk": self.topk, **recipe, **teacher, **shards}
+        return {"seed": self.seed, "topk": self.topk, "logits": self.logits, **recipe, **teacher, **shards}
 
     def drifted(self) -> list[str]:
         """Return the pixel libraries whose versions differ from the store's, as lines of text."""

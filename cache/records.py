@@ -32,10 +32,14 @@ class Unit:
 class Labels:
     """What the teacher said of a batch (n,), a unit (view, sample) or a cycle (view, shard, sample).
 
-    Integers, as wide as the store has them or wider; the top-k arrays have one more axis, k, largest first.
+    Integers, as wide as the store has them or wider. Of the logits there is what the store keeps, if anything: the k
+    largest, on one more axis, largest first; or all of them, as `quantised.Quantised` has them.
     """
 
     label: NDArray[np.unsignedinteger[Any]]
     check: NDArray[np.uint16]
     topk_index: NDArray[np.unsignedinteger[Any]] | None = None
     topk_logit: NDArray[np.float16] | None = None
+    logit_code: NDArray[np.uint8] | None = None
+    logit_scale: NDArray[np.float32] | None = None
+    logit_zero: NDArray[np.float32] | None = None

@@ -170,11 +170,11 @@ class Store:
             array[first : unit.views.stop, unit.shard] = chunk
         self.chunks.sync(["label"], unit.block, unit.shard)
 
-    def cycle(self, cycle: int, *, topk: bool = False) -> Labels:
-        """Return what is cached of all shards for one cycle, each (view, shard, sample); ValueError if incomplete."""
+    def cycle(self, cycle: int, *, soft: bool = False) -> Labels:
+        """Return labels, checks and, if `soft`, logits of one cycle (view, shard, sample); ValueError if incomplete."""
         repeats = self.manifest.recipe.repeats
         views = slice(cycle * repeats, (cycle + 1) * repeats)
-        names = self.by_view if topk else ("check", "label")
+        names = self.by_view if soft else ("check", "label")
         with zarr.config.set({"async.concurrency": 32}):  # a chunk of each shard: a quarter faster for ImageNet's
             labels = Labels(**{name: self._read(name, views) for name in names})
         self.chunks.require_whole(names, [views.start // self.manifest.block], range(len(self.counts)))

@@ -14,6 +14,7 @@ from .options import (
     device_and_workers,
     device_option,
     exclude_option,
+    logits_option,
     recipe_options,
     say,
     shards_option,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     "--views", type=click.IntRange(1, 1_000_000), help="Views to cache of each sample.  [default: 300, or the store's]"
 )
 @click.option("--topk", type=click.IntRange(0), help="Largest logits to keep, besides the label.  [default: 0]")
+@with_options(logits_option)
 @click.option("--seed", type=SEED, help="Seed of all augmentation.  [default: 0, or the store's]")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU, or as the store has it]")

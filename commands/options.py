@@ -99,6 +99,11 @@ filter_options = (
     click.option("--class", "classes", multiple=True, help="A class's number, or a part of its name."),
     click.option("--shard", "shards", multiple=True, help="A shard's name, or a pattern of names."),
 )
+logits_option = click.option(
+    "--logits",
+    type=int,
+    help="Keep every class's logit in so many bits, 8 or 4.  [default: 0, none of them, or the store's]",
+)
 exclude_option = click.option(
     "--exclude",
     type=LOCAL_PATH,

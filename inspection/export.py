@@ -16,7 +16,7 @@ from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.optional import optional
 from ..runtime.reporting import SILENT, Reporter
-from .lookup import Filter
+from .lookup import Filter, largest
 from .relations import RELATIONS, mixed, relations
 
 FORMATS = (".parquet", ".csv", ".npz")
@@ -27,9 +27,10 @@ def export(store: Store, out: Path, wanted: Filter, *, mixes: bool = False, repo
     """Write a row for each cached view of the samples `wanted`, and return how many; the suffix of `out` says how.
 
     Columns: shard, key, target, target_name, view, label, label_name, agrees, relation (what the label is to the view:
-    target, partner or neither), partner, check. With `mixes` also mix and lam, its lambda. Of a store with top-k also
-    topk_class and topk_probability, which are lists (in CSV separated by spaces). Parquet and CSV take the memory of
-    one shard, npz that of all. Raises ValueError for another suffix, or if there is nothing to write.
+    target, partner or neither), partner, check. With `mixes` also mix and lam, its lambda. Of a store with logits also
+    topk_class and topk_probability, the likeliest, as lists (in CSV separated by spaces): the k stored, or 5 of all.
+    Parquet and CSV take the memory of one shard, npz that of all. Raises ValueError for another suffix, or if there is
+    nothing to write.
     """
     if out.suffix not in FORMATS:
         raise InputError("`out`", f"a name that ends in {', '.join(FORMATS)}", out)
@@ -84,10 +85,10 @@ def _table(store: Store, shard: int, samples: NDArray[np.int64], mixes: bool) ->
     if mixes:
         table["mix"] = np.array(KINDS, object)[how.kind[at].T.ravel()]
         table["lam"] = how.lam[at].T.ravel()
-    if cached.topk_index is not None and cached.topk_logit is not None:
-        k = cached.topk_index.shape[-1]
-        table["topk_class"] = cached.topk_index[at].transpose(1, 0, 2).reshape(-1, k).astype(np.int32)
-        table["topk_probability"] = np.exp(cached.topk_logit[at].astype(np.float32)).transpose(1, 0, 2).reshape(-1, k)
+    by_sample = [largest(cached, (views, sample), store.manifest.teacher.classes) for sample in samples]
+    if found := [one for one in by_sample if one]:
+        table["topk_class"] = np.concatenate([one.classes for one in found]).astype(np.int32)
+        table["topk_probability"] = np.concatenate([one.probability for one in found])
     return table
 
 

@@ -28,6 +28,7 @@ def info(store: Store) -> dict[str, Any]:
         "recipe_fingerprint": manifest.recipe.fingerprint,
         "seed": manifest.seed,
         "topk": manifest.topk,
+        "logits": manifest.logits,
         "shards": len(manifest.shards),
         "samples": int(counts.sum()),
         "skipped": [asdict(sample) for sample in manifest.skipped],

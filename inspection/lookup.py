@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cache.quantised import dequantise
+from ..cache.records import Labels
 from ..cache.store import Store
 from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
@@ -17,6 +19,8 @@ from ..runtime.reporting import SILENT, Reporter
 from .counting import spread
 from .relations import RELATIONS, mixed, relations
 
+_LARGEST = 5
+"""Classes that are shown of a store that has all logits."""
 Position = tuple[int, int]
 """A sample's shard and its number there."""
 
@@ -39,7 +43,7 @@ class ViewLabel:
     mix: str
     lam: float
     topk: list[tuple[int, str, float]]
-    """Class, its name and its probability, of the k largest, where stored."""
+    """Class, its name and its probability, of the largest that are stored: the k, or 5 of all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,7 +213,7 @@ def label(store: Store, place: Position) -> SampleLabels:
                 partner_target_name=class_name(store, partner_target) if partner_target is not None else "",
                 mix=KINDS[how.kind[view, sample]],
                 lam=float(how.lam[view, sample]),
-                topk=_topk(store, cached.topk_index, cached.topk_logit, view, sample) if known else [],
+                topk=_named(store, largest(cached, ([view], [sample]), manifest.teacher.classes)) if known else [],
             )
         )
     return SampleLabels(
@@ -228,10 +232,33 @@ def class_name(store: Store, number: int) -> str:
     return names[number] if number < len(names) else ""
 
 
-def _topk(store: Store, index: Any, logit: Any, view: int, sample: int) -> list[tuple[int, str, float]]:
-    if index is None:
+class Largest(NamedTuple):
+    """The likeliest classes of n views, integers (n, k), and their probabilities, float32 (n, k), falling."""
+
+    classes: NDArray[np.integer[Any]]
+    probability: NDArray[np.float32]
+
+
+def largest(labels: Labels, at: Any, classes: int) -> Largest | None:
+    """Return the likeliest classes of the views `at` a place of `labels`: the k stored, or 5 of all; else None."""
+    if labels.topk_index is not None and labels.topk_logit is not None:
+        return Largest(labels.topk_index[at], np.exp(labels.topk_logit[at].astype(np.float32)))
+    if labels.logit_code is None or labels.logit_scale is None or labels.logit_zero is None:
+        return None
+    logits = dequantise(labels.logit_code[at], labels.logit_scale[at], labels.logit_zero[at], classes)
+    share = np.exp(logits - logits.max(1, keepdims=True))
+    share /= share.sum(1, keepdims=True)
+    rest, likeliest = share.copy(), [labels.label[at].astype(np.int64)]  # of those that got the same code, the label
+    while len(likeliest) < min(_LARGEST, classes):
+        rest[np.arange(len(rest)), likeliest[-1]] = -1
+        likeliest.append(rest.argmax(1))
+    index = np.stack(likeliest, axis=1)
+    return Largest(index, np.take_along_axis(share, index, axis=1))
+
+
+def _named(store: Store, found: Largest | None) -> list[tuple[int, str, float]]:
+    """Return class, its name and its probability, of the likeliest of one view."""
+    if found is None:
         return []
-    probabilities = np.exp(logit[view, sample].astype(np.float64))
-    return [
-        (int(c), class_name(store, int(c)), float(p)) for c, p in zip(index[view, sample], probabilities, strict=True)
-    ]
+    pairs = zip(found.classes[0].tolist(), found.probability[0].tolist(), strict=True)
+    return [(number, class_name(store, number), share) for number, share in pairs]

@@ -16,6 +16,7 @@ from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.views import Renderer, Views
 from ..runtime.errors import InputError
+from .logits import logits_of
 from .training_set import TrainingSet
 
 
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
     """One step's slice of the global batch; tensors are on the CPU.
 
     images uint8 (n, height, width, RGB), target and partner int64 (n,), lam float32 (n,). Of what the teacher said,
-    label int64 (n,) and, where they are asked for, topk_index int64 and topk_logit float16 (n, k), largest first.
+    label int64 (n,) and, where they are asked for, logits float32 (n, classes), each view's up to a constant.
     """
 
     images: torch.Tensor
@@ -37,8 +38,7 @@ class Batch(NamedTuple):
     partner: torch.Tensor
     lam: torch.Tensor
     label: torch.Tensor | None = None
-    topk_index: torch.Tensor | None = None
-    topk_logit: torch.Tensor | None = None
+    teacher_logits: torch.Tensor | None = None
 
     def part(self, number: int, parts: int) -> "Batch":
         """Return one of `parts` slices, of equal sizes up to one."""
@@ -62,20 +62,20 @@ class Replay:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
-        topk: bool = False,
+        soft: bool = False,
         reuse_views: bool = False,
         allow_drift: bool = False,
     ) -> None:
         """Slice `data` into global batches of `batch_size`, of which this process, `rank` of `world`, takes its part.
 
-        `topk` also reads the teacher's largest logits; `reuse_views` starts over when the cached views are used up;
+        `soft` also gives the teacher's logits; `reuse_views` starts over when the cached views are used up;
         `allow_drift` does not compare checks. Raises ValueError if the batch can't be shared out evenly.
         """
         if batch_size % world:
             raise InputError("`batch_size`", f"a multiple of {world} processes", batch_size)
         self._order, self._samples, self._store = data.order, data.samples, data.store
         self._batch_size, self._workers, self._reuse = batch_size, workers, reuse_views
-        self._topk, self._allow_drift = topk, allow_drift
+        self._soft, self._allow_drift, self._classes = soft, allow_drift, data.classes
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         self._rows = lru_cache(maxsize=2)(self._order.epoch)
         self._labels = lru_cache(maxsize=1)(self._read_labels)
@@ -127,7 +127,8 @@ class Replay:
 
     def _read_labels(self, cycle: int) -> Labels:
         assert self._store
-        return self._store.cycle(cycle, topk=self._topk)
+        self._labels.cache_clear()  # before the next cycle's are read: ImageNet's logits are gigabytes
+        return self._store.cycle(cycle, soft=self._soft)
 
     def _batch(self, rows: Rows, views: Views, cycle: int) -> Batch:
         target = self._samples.target[rows.shard, rows.sample]
@@ -139,11 +140,7 @@ class Replay:
         labels, place = self._labels(cycle), (rows.view - cycle * self._order.repeats, rows.shard, rows.sample)
         if (wrong := labels.check[place] != views.check.numpy()).any() and not self._allow_drift:
             self._refuse(rows[np.flatnonzero(wrong)[:1]])
-        batch = batch._replace(label=_int64(labels.label[place]))
-        if labels.topk_index is None or labels.topk_logit is None:
-            return batch
-        index, logit = labels.topk_index[place], labels.topk_logit[place]
-        return batch._replace(topk_index=_int64(index), topk_logit=torch.from_numpy(logit))
+        return batch._replace(label=_int64(labels.label[place]), teacher_logits=logits_of(labels, place, self._classes))
 
     def _refuse(self, row: Rows) -> None:
         assert self._store

@@ -19,8 +19,10 @@ from click.testing import CliRunner
 
 from distillcache.cache.store import Store
 from distillcache.cli import main
+from distillcache.datasets.shards.files import expand
+from distillcache.models.teachers import Teacher
 
-from .conftest import run
+from .conftest import CLASSES, cached, run
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -192,7 +194,7 @@ def test_the_python_of_a_page_runs(
 
 
 def test_the_store_is_as_the_design_says(
-    store: Store, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, shards: str, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The example finds the image, the words of a view, and the arrays of the table with their types and chunks."""
     import numpy as np
@@ -209,12 +211,21 @@ def test_the_store_is_as_the_design_says(
     samples = store.samples([str(path) for path in sorted(Path(shards).parent.glob("*.tar"))])
     assert found["image"] == samples.read(1, 3)
     assert np.array_equal(found["words"], words(int(store.seeds(1)[3]), Stream.VIEW, (4, 0, 0), 5))
-    group = zarr.open_group(store.path, mode="r")
+    quantised = cached(tmp_path / "quantised.zarr", expand(shards), teacher, views=3, logits=8)
+    group = {name: array for one in (quantised, store) for name, array in zarr.open_group(one.path).arrays()}
     rows = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in page.splitlines() if row.startswith("| `")]
     table = {row[0]: row for row in rows if len(row) == 6}
     arrays = {name.strip("` "): row for names, row in table.items() for name in names.split(",")}
-    assert set(arrays) == set(dict(group.arrays()))
-    sizes = {"B": store.manifest.block, "N": 12, "K": 2, "S": 2, "64": 2, "1": 1}  # of fewer than 64 shards
+    assert set(arrays) == set(group)
+    sizes = {
+        "B": store.manifest.block,
+        "N": 12,
+        "K": 2,
+        "D": CLASSES,
+        "S": 2,
+        "64": 2,
+        "1": 1,
+    }  # of fewer than 64 shards
     for name, (_, dims, dtype, chunk, *_) in arrays.items():
         array: Any = group[name]
         assert list(array.metadata.dimension_names) == dims.split(", ")

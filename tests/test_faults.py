@@ -238,7 +238,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
         b"x\n", shards=bench.shard
     ),
     "another --exclude than the store's": lambda bench: bench.exclude(b"photo000\n", store=bench.store),
-    "a store of a newer format": lambda bench: bench.attributes(format=3).train(),
+    "a store of a newer format": lambda bench: bench.attributes(format=4).train(),
     "damaged attributes": lambda bench: bench.attributes(recipe=[]).train(),
     "attributes that are no JSON": lambda bench: bench.file(
         "store.zarr/zarr.json", b'{"zarr_format": 3, "node_ty'
@@ -260,6 +260,8 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
         store=bench.store
     ),
     "more --topk than classes": lambda bench: bench.cache("--topk", 6, shards=bench.shards),
+    "all logits and the largest": lambda bench: bench.cache("--topk", 2, "--logits", 8, shards=bench.shards),
+    "logits in bits that there are not": lambda bench: bench.cache("--logits", 5, shards=bench.shards),
     "views that are no whole cycles": lambda bench: bench.cache("--views", 4, shards=bench.shards),
     "no views, or another number below its least": lambda bench: bench.cache("--views", 0, shards=bench.shards),
     "an unknown recipe": lambda bench: bench.cache("--recipe", "autoaugment", shards=bench.shards),

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distillcache.cache.fill import labels_of
+from distillcache.cache.layout import arrays_by_view
+from distillcache.cache.manifest import Manifest
 from distillcache.cache.records import Labels, Probes, Unit
 from distillcache.cache.store import Store
 from distillcache.datasets.augment.plans import Box, plan_mix, plan_view
@@ -23,6 +25,8 @@ from distillcache.datasets.shards.index import ShardIndex, index_shard
 from .conftest import FUZZ
 
 some = settings(max_examples=40 * FUZZ, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FORMS = ({}, {"topk": 1}, {"topk": 3}, {"logits": 4}, {"logits": 8})
+"""How logits may be kept."""
 KEYS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="./\0"), min_size=1, max_size=20)
 WORDS = st.integers(0, 2**64 - 1)
 SIDES = st.integers(1, 3000)
@@ -71,15 +75,20 @@ def test_a_mix_stays_inside_its_view(name: str, size: int, seed: int, other: int
 
 
 @some
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(1, 6), st.integers(0, 3), WORDS)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(1, 6), st.sampled_from(FORMS), WORDS)
 def test_a_store_gives_back_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory, store: Store, counts: list[int], cycles: int, topk: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    store: Store,
+    counts: list[int],
+    cycles: int,
+    form: dict[str, int],
+    seed: int,
 ) -> None:
     """Whatever order the units come in, and with an extension half way."""
     folder = tmp_path_factory.mktemp("store")
     rng = np.random.default_rng(seed)
     shards = [replace(store.manifest.shards[0], name=f"{i}.tar") for i in range(len(counts))]
-    manifest = replace(store.manifest, shards=tuple(shards), topk=topk, extended=())
+    manifest = replace(store.manifest, shards=tuple(shards), extended=(), **({"topk": 0} | form))
     indexes = []
     for shard, n in zip(shards, counts, strict=True):
         ones = {name: [1] * n for name in ("targets", "offsets", "nbytes")}
@@ -94,7 +103,8 @@ def test_a_store_gives_back_what_was_written(
         made = Store(folder / "c.zarr")
         units = list(made.units())
         for unit in (units[i] for i in rng.permutation(len(units))):
-            written[unit.shard, unit.views.start] = (unit, labels := random_labels(rng, unit, counts[unit.shard], topk))
+            labels = random_labels(rng, unit, counts[unit.shard], manifest)
+            written[unit.shard, unit.views.start] = (unit, labels)
             made.write(unit, labels)
     assert not list(made.units()) and made.counts.tolist() == counts
     for unit, labels in written.values():
@@ -104,14 +114,13 @@ def test_a_store_gives_back_what_was_written(
             assert np.array_equal(ours, getattr(labels, name))
 
 
-def random_labels(rng: np.random.Generator, unit: Unit, samples: int, topk: int) -> Labels:
+def random_labels(rng: np.random.Generator, unit: Unit, samples: int, manifest: Manifest) -> Labels:
     shape = (len(unit.views), samples)
-    more = {
-        "topk_index": rng.integers(0, 5, (*shape, topk)).astype(np.uint16),
-        "topk_logit": rng.normal(size=(*shape, topk)).astype(np.float16),
+    arrays = {
+        array.name: rng.integers(0, 5, (*shape, *(length for _, length in array.more))).astype(array.dtype)
+        for array in arrays_by_view(manifest)
     }
-    check = rng.integers(0, 2**16, shape).astype(np.uint16)
-    return Labels(label=rng.integers(0, 5, shape).astype(np.uint16), check=check, **(more if topk else {}))
+    return Labels(**arrays)
 
 
 @some
@@ -119,7 +128,7 @@ def random_labels(rng: np.random.Generator, unit: Unit, samples: int, topk: int)
 def test_topk_is_what_the_logits_say(n: int, classes: int, data: st.DataObject, seed: int) -> None:
     k = data.draw(st.integers(1, classes))
     logits = np.random.default_rng(seed).normal(0, 3, (n, classes)).astype(np.float32)
-    found = labels_of(torch.from_numpy(logits), torch.zeros(n, dtype=torch.int64), "", k)
+    found = labels_of(torch.from_numpy(logits), torch.zeros(n, dtype=torch.int64), "", topk=k)
     assert found.topk_index is not None and found.topk_logit is not None
     assert np.array_equal(found.label, logits.argmax(1)) and np.array_equal(found.topk_index[:, 0], found.label)
     assert np.array_equal(np.sort(found.topk_index, axis=1), np.sort(np.argsort(-logits, axis=1)[:, :k], axis=1))

@@ -21,7 +21,7 @@ from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
 from .evaluate import CentreCrops, predict_student
-from .loss import Losses, distillation_loss, from_topk, mixed_target
+from .loss import Losses, distillation_loss, mixed_target
 from .metrics import RunFolder, best_epoch, line_of
 from .optimizer import optimizer_and_schedule, undecayed, undecayed_by_timm
 from .stopping import Heard, NonFiniteLossError, RunInterruptedError, Stopping
@@ -192,16 +192,9 @@ class Training:
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=config.amp):
             logits = self.student(batch.images)
         target = mixed_target(batch.target, batch.partner, batch.lam, config.classes, config.smoothing)
-        return distillation_loss(
-            logits, target, self._teacher(batch), distill=config.distill, alpha=config.alpha, tau=config.tau
-        )
-
-    def _teacher(self, batch: Batch) -> torch.Tensor | None:
-        """Return what the loss asks of the teacher: labels, or for `soft` log-probabilities (n, classes)."""
-        if self.config.distill != "soft":
-            return batch.label
-        assert batch.topk_index is not None and batch.topk_logit is not None
-        return from_topk(batch.topk_index, batch.topk_logit, self.config.classes)
+        teacher = batch.teacher_logits if config.distill == "soft" else batch.label
+        assert teacher is not None or config.distill == "none"
+        return distillation_loss(logits, target, teacher, distill=config.distill, alpha=config.alpha, tau=config.tau)
 
     def _evaluate(self) -> dict[str, float]:
         assert self.run.held_out

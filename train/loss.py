@@ -26,16 +26,6 @@ def soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tens
     return -(target * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()
 
 
-def from_topk(index: torch.Tensor, value: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return log-probabilities (n, classes), float32, from the k largest: index int64 (n, k), value (n, k) falling.
-
-    What the k leave of the probability is spread evenly over the other classes, as TinyViT and FKD do.
-    """
-    value = value.float()
-    rest = (1 - value.exp().sum(1, keepdim=True)).clamp_min(1e-6) / max(classes - value.shape[1], 1)
-    return torch.minimum(rest.log(), value[:, -1:]).repeat(1, classes).scatter_(1, index, value)
-
-
 class Losses(NamedTuple):
     """What is minimised, and what of it the ground truth and the teacher ask for, each a scalar."""
 

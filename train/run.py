@@ -41,7 +41,7 @@ def train_student(
                 rank=processes.rank,
                 world=processes.world,
                 workers=place.workers,
-                topk=config.distill == "soft",
+                soft=config.distill == "soft",
                 reuse_views=config.reuse_views,
                 allow_drift=config.allow_drift,
             )
@@ -124,6 +124,6 @@ def _require_labels(store: Store | None, config: Config) -> None:
         raise InputError(
             f"distill {config.distill}", "a store of teacher labels", "none", "name a `cache`, or `distill=none`"
         )
-    if config.distill == "soft" and not store.manifest.topk:
-        remedy = "run cache-teacher with `topk=K` into another store"
+    if config.distill == "soft" and not (store.manifest.logits or store.manifest.topk):
+        remedy = "run cache-teacher with `logits=8` or `topk=K` into another store"
         raise InputError("distill soft", f"logits in {store.path}", "hard labels only", remedy)

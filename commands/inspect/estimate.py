@@ -12,6 +12,7 @@ from ..options import (
     as_json_flag,
     device_and_workers,
     device_option,
+    logits_option,
     recipe_options,
     say,
     shards_option,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--teacher-size", type=click.IntRange(16, 1024), help="Pixels that it sees of views.  [default: its own]")
 @click.option("--views", type=click.IntRange(1, 10**6), default=300, show_default=True, help="Views of each sample.")
 @click.option("--topk", type=click.IntRange(0), default=0, show_default=True, help="Largest logits to keep.")
+@with_options(logits_option)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU]")
 @click.option("--seconds", type=click.IntRange(1, 3600), default=30, show_default=True, help="How long to measure.")
@@ -73,6 +75,7 @@ def inspect_estimate(
     say(f"{samples} in {estimated.shards:,} shards, {views:,} views")
     say(f"time   {_duration(estimated.seconds)} on one {device}; n such processes take an n-th of it")
     say(f"bytes  {estimated.nbytes:,}, of which labels, checks and logits take {per_view} a view")
+    say(f"memory {estimated.memory:,} bytes of a cycle's labels in each process that trains")
     say(f"measured on {measured}: {estimated.views_per_second:,.1f} views/s by {model.name}")
 
 

@@ -229,6 +229,13 @@ def test_a_shard_of_one_sample_is_estimated(tmp_path: Path, photos: list[bytes],
     assert found["measured_views"] > 0 and found["samples"] == 1
 
 
+def test_an_estimate_counts_the_logits(shards: str, teacher_folder: Path) -> None:
+    options = ["--shards", shards, "--teacher", teacher_folder, "--image-size", 32, "--views", 12, "--device", "cpu"]
+    found = json_of("estimate", *options, "--batch-size", 8, "--seconds", 1, "--logits", 8)
+    assert found["memory"] == 23 * 3 * (2 + 2 + 5 + 4 + 4)
+    assert 10 < found["bytes_per_view"] < 2 * (2 + 2 + 5 + 4 + 4)
+
+
 def test_an_estimate_is_near_what_stage_1_takes(tmp_path: Path, shards: str, teacher_folder: Path) -> None:
     options = ["--shards", shards, "--teacher", teacher_folder, "--image-size", 32, "--views", 12, "--device", "cpu"]
     found = json_of("estimate", *options, "--batch-size", 8, "--seconds", 60)  # of a whole shard, at any speed
@@ -237,5 +244,6 @@ def test_an_estimate_is_near_what_stage_1_takes(tmp_path: Path, shards: str, tea
     assert run("cache-teacher", *options, "--cache", tmp_path / "c.zarr").exit_code == 0
     nbytes = Store(tmp_path / "c.zarr").chunks.nbytes(metadata=False)
     assert found["bytes_per_view"] == pytest.approx((nbytes["label"] + nbytes["check"]) / (23 * 12), rel=0.1)
+    assert found["memory"] == 23 * 3 * (2 + 2)
     said = run("inspect", "estimate", *options, "--seconds", 1).stdout
     assert "views/s by" in said and said.startswith("23 samples in 2 shards")

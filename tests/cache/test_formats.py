@@ -1,0 +1,75 @@
+"""Stores of older formats, kept for ever: each must open, verify and train.
+
+Each was made once, by `python tests/cache/test_formats.py` while its format was the one that is written, and of the
+photos that lie beside the first; none is to be made again.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distillcache.cache.manifest import FORMAT
+from distillcache.cache.store import Store
+
+HERE = Path(__file__).parent
+SHARDS = HERE / "format1" / "photos-0.tar"
+OLD = {number: HERE / f"format{number}" / "store.zarr" for number in (1, 2)}
+
+
+@pytest.mark.parametrize("number", OLD)
+def test_it_opens(number: int) -> None:
+    assert json.loads((OLD[number] / "zarr.json").read_text())["attributes"]["format"] == number
+    store = Store(OLD[number])
+    assert store.views == 6 and store.keys(0) == [f"photo{i}" for i in range(7)]
+    assert store.by_view == ["check", "topk_index", "topk_logit", "label"]
+    labels = store.read(range(6), 0)
+    assert labels.label.max() < 5 and np.array_equal(labels.label, labels.topk_index[..., 0])
+
+
+@pytest.mark.parametrize("number", OLD)
+def test_it_verifies_and_trains(number: int, tmp_path: Path) -> None:
+    from ..conftest import run
+
+    found = run("inspect", "verify", OLD[number], "--shards", SHARDS)
+    assert found.exit_code == 0, found.output
+    assert "7 of 7 probe views are the same bytes" in found.stdout
+    assert "42 views, all as stored" in found.stdout
+    found = run(
+        "train-student", "--shards", SHARDS, "--cache", OLD[number], "--out", tmp_path / "out", "--epochs", 6,
+        "--device", "cpu", "--batch-size", 6, "--warmup-epochs", 1, "--distill", "soft", "--model-kwargs",
+        "img_size=32", "embed_dim=24", "depth=1",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+
+
+def make(path: Path) -> None:
+    import tempfile
+
+    import timm
+    import torch
+
+    from distillcache.cache import create, fill
+    from distillcache.cache.claims import Claims
+    from distillcache.datasets.shards.index import index_shards
+    from distillcache.models.teachers import load_teacher, save_teacher
+
+    path.parent.mkdir()
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        model = timm.create_model("test_efficientnet", num_classes=5)
+        save_teacher(
+            model, Path(folder), name="test_efficientnet", size=32, class_names=[f"class {c}" for c in range(5)]
+        )
+        teacher = load_teacher(folder, device=torch.device("cpu"), amp=False)
+    request = create.Request.resolve(overrides=["crop=padded"], image_size=32, seed=1, topk=2, views=6)
+    store = create.create(path, request, index_shards([str(SHARDS)]), teacher)
+    with Claims(path) as claims:
+        fill.fill(store, store.samples([str(SHARDS)]), teacher, claims, views=6, batch_size=8, workers=0)
+
+
+if __name__ == "__main__":
+    new = HERE / f"format{FORMAT}" / "store.zarr"
+    make(new) if not new.exists() else sys.exit(f"{new} is there and stays")
