@@ -88,7 +88,7 @@ def test_a_view_that_differs_stops_the_run_and_is_named(tmp_path: Path, store: S
     middle = int(samples.offset[1, 4]) + int(samples.nbytes[1, 4]) // 2
     data[middle : middle + 64] = bytes(64)  # the tar stays as long and as valid as it was
     (folder / "train-1.tar").write_bytes(data)
-    with pytest.raises((ReplayError, ValueError), match=r"shard train-1\.tar, key photo104") as error:
+    with pytest.raises((ReplayError, ValueError), match=r"shard train-1\.tar, key .*photo104") as error:
         list(replay(store, str(folder / "*.tar")).batches(0, 0, 3))
     if isinstance(error.value, ReplayError):
         assert "not the image that the teacher saw; the shard was changed" in str(error.value)
@@ -126,7 +126,15 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def online(store: Store, shards: str, teacher: Teacher, c: Config) -> int:
     """Train in a plain loop that asks the teacher at every step, on the same views; return the number of near-ties."""
     model = student(c).train()
-    optimizer = timm.optim.create_optimizer_v2(model.model, opt="adamw", lr=0.05 * 8 / 512, weight_decay=0.05)
+    named = dict(model.model.named_parameters())
+    spared = {name for name, weight in named.items() if weight.ndim == 1} | {"cls_token", "pos_embed"}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [weight for name, weight in named.items() if (name in spared) == plain], "weight_decay": decay}
+            for plain, decay in ((True, 0.0), (False, 0.05))
+        ],
+        lr=0.05 * 8 / 512,
+    )
     schedule = timm.scheduler.CosineLRScheduler(optimizer, t_initial=6, lr_min=1e-5, warmup_t=1, warmup_lr_init=1e-6)
     samples, order, near_ties = store.samples(expand(shards)), store.order(), 0
     renderer = Renderer(store.manifest.recipe, samples)
