@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ..replay.training_set import TrainingSet
     from ..train.config import Config, Hyperparameters, Place
 
-_MUCH = 0.1
-"""Share of an epoch's images that a user is told of when they are dropped."""
 _optimizer_options = (
     click.option("--batch-size", type=int, default=1024, show_default=True, help="Images a step."),
     click.option("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a step is done."),
@@ -137,14 +135,7 @@ def _train(
     """Train under a bar; return the summary, in the first process alone."""
     from ..train.run import train_student
 
-    size, sizes = config.batch_size, [data.order.size(epoch) for epoch in range(data.order.repeats)]
-    images, whole = (
-        sum(of[e % len(of)] for e in range(config.epochs)) for of in ([n // size * size for n in sizes], sizes)
-    )
-    if place.processes.first and 0 < images < (1 - _MUCH) * whole:
-        dropped = f"{1 - images / whole:.0%} of an epoch's images are left over by batches of {size} and dropped"
-        say(f"{dropped}; a smaller --batch-size drops fewer", err=True)
-    context = click.get_current_context()
+    context, images = click.get_current_context(), data.images(config.epochs, config.batch_size)
     with bar(str(context.info_name), images, "images", shown=place.processes.first) as shown:
         place = replace(place, command=("distillcache", *context.obj), reporter=shown)
         return train_student(student, data, held_out, config, place)

@@ -23,6 +23,11 @@ class TrainingSet:
     classes: int
     fingerprint: str
 
+    def images(self, epochs: int, batch_size: int = 1) -> int:
+        """Return how many images `epochs` show in whole batches of `batch_size`, which is all that is trained on."""
+        sizes = [self.order.size(epoch) // batch_size * batch_size for epoch in range(self.order.repeats)]
+        return sum(sizes[epoch % len(sizes)] for epoch in range(epochs))
+
     @classmethod
     def stored(cls, store: Store, shards: str | Sequence[str], window: int = 0) -> "TrainingSet":
         """Return the views of a store, rendered from `shards` (see `expand`); ValueError if those are others."""

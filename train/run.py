@@ -19,6 +19,9 @@ from .loop import Run, train
 from .metrics import best_epoch, write_summary
 from .student import Student
 
+_MUCH = 0.1
+"""Share of an epoch's images that a user is told of when they are dropped."""
+
 
 def train_student(
     student: Student, data: TrainingSet, held_out: Samples | None, config: Config, place: Place
@@ -46,7 +49,9 @@ def train_student(
                 allow_drift=config.allow_drift,
             )
             replay.require_views(config.epochs)
-            if data.store and processes.first:
+            if processes.first:
+                _tell_of_dropped_images(data, config, place)
+            if processes.first and data.store:
                 _tell_of_missing_views(data.store, config, place)
         trained_on: dict[str, Any] = {"shards": list(data.samples.files), "recipe": data.order.recipe.to_dict()}
         if data.store:
@@ -107,6 +112,14 @@ def _require_teachers_views(store: Store, samples: Samples, config: Config, plac
         )
     if place.processes.first:
         place.reporter.log(f"{store.path}: {found}; trained on all the same, checks are not compared")
+
+
+def _tell_of_dropped_images(data: TrainingSet, config: Config, place: Place) -> None:
+    """Say so where much of an epoch is left over by its last whole batch."""
+    dropped = 1 - data.images(config.epochs, config.batch_size) / data.images(config.epochs)
+    if dropped > _MUCH:
+        left_over = f"{dropped:.0%} of an epoch's images are left over by batches of {config.batch_size} and dropped"
+        place.reporter.log(f"{left_over}; smaller batches drop fewer")
 
 
 def _tell_of_missing_views(store: Store, config: Config, place: Place) -> None:
