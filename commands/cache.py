@@ -28,6 +28,7 @@ from .progress import bar
 if TYPE_CHECKING:
     from ..cache.claims import Claims
     from ..cache.create import Asked
+    from ..models.teachers import Teacher
 
     class _Options(Asked):
         batch_size: int
@@ -119,7 +120,7 @@ def _cache_teacher(
     model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
     held_out = reading.held_out(val_shards) if not store or store.manifest.teacher_top1 is None else None
     names = [] if store else class_names(urls)
-    _warn(model.classes, names)
+    _warn(model, request.recipe.size, names)
     index = functools.partial(reading.screened_index, urls, skip=on_bad_image == "skip", excluded=excluded)
     store = create.opened(cache, request, model, claims, index=index, class_names=names, excluded=excluded)
     if held_out:
@@ -132,11 +133,13 @@ def _cache_teacher(
     say(info_text(store))
 
 
-def _warn(classes: int, names: Sequence[str]) -> None:
-    """Say what may surprise: a CPU whose views are no others', a teacher of other classes than the shards'."""
+def _warn(teacher: "Teacher", size: int, names: Sequence[str]) -> None:
+    """Say what may surprise: a CPU whose views are no others', a teacher of other classes or of another image size."""
     from ..datasets.augment import pixels
 
     if not pixels.exact_here():
         say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
-    if names and len(names) != classes:
-        say(f"the teacher tells {classes} classes apart, the shards have {len(names)}", err=True)
+    if names and len(names) != teacher.classes:
+        say(f"the teacher tells {teacher.classes} classes apart, the shards have {len(names)}", err=True)
+    if size != teacher.input_size:
+        say(f"views are of {size} pixels; the teacher sees them resized to its {teacher.input_size}", err=True)

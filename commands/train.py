@@ -177,7 +177,8 @@ def _summary_text(summary: dict[str, Any], store: "Store | None", shards: Sequen
     if store:
         facts = info(store)
         size = f"{facts['bytes']:,} bytes, {facts['bytes_per_view']} bytes a view ({facts['labels']:,} views)"
-        rows = [("teacher top-1", _percent(store.manifest.teacher_top1)), *rows, ("store", size)]
+        teacher = _percent(store.manifest.teacher_top1, "cache-teacher --val-shards")
+        rows = [("teacher top-1", teacher), *rows, ("store", size)]
     rows += [("shards", " ".join(shards))]
     rows += [("cache", str(store.path))] if store else []
     rows += [("student", f"{out / 'student.safetensors'}")]
@@ -185,8 +186,8 @@ def _summary_text(summary: dict[str, Any], store: "Store | None", shards: Sequen
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def _percent(value: float | None) -> str:
-    return "not measured (--val-shards)" if value is None else f"{value:.2f}%"
+def _percent(value: float | None, measured_by: str = "--val-shards") -> str:
+    return f"not measured ({measured_by})" if value is None else f"{value:.2f}%"
 
 
 @click.command("train-teacher")

@@ -9,6 +9,8 @@ from .stats import Stats
 
 _SELDOM = 0.2
 """Share of its views below which a sample's target is said so seldom that it deserves a look."""
+_MOSTLY, _OFTEN = 0.75, 0.4
+"""Shares from which a teacher is mostly right, or often."""
 _NEARLY_WHOLE = 0.9
 """Lambda from which a view shows little but its own sample."""
 
@@ -61,12 +63,12 @@ def is_the_teacher_right(stats: Stats, top1: float | None) -> Answer:
         )
     if top1 is None:
         return Answer("Is the teacher right?", f"{_how_often(share)}, in {share:.1%}", because)
-    because = f"that is its top-1 on held-out images; on its augmented views, in {share:.1%} {because}"
+    because = f"of held-out images, its top-1; here it says the target in {share:.1%} {because}"
     return Answer("Is the teacher right?", f"{_how_often(top1 / 100)}, in {top1:.1f}%", because)
 
 
 def _how_often(share: float) -> str:
-    return "Mostly" if share >= 0.5 else "Seldom"
+    return "Mostly" if share >= _MOSTLY else "Often" if share >= _OFTEN else "Seldom"
 
 
 def which_deserve_a_look(agreement: NDArray[np.float64]) -> Answer:

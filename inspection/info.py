@@ -97,6 +97,7 @@ def info_text(store: Store) -> str:
         ("shards", f"{facts['shards']} with {facts['samples']:,} samples"),
         ("views", f"{facts['views']} a sample, in blocks of {facts['views_in_a_block']}"),
         ("labels", f"{facts['labels']:,}" + (f", {facts['labels_missing']:,} missing" * (not facts["complete"]))),
+        *_logits(facts),
         ("bytes", f"{facts['bytes']:,} in all{per_view}"),
         *(("", line) for line in _in_lines(f"{k} {v:,}" for k, v in facts["bytes_by_array"].items())),
     ]
@@ -115,6 +116,13 @@ def info_text(store: Store) -> str:
     if facts["drifted"]:
         rows.append(("drift", "; ".join(facts["drifted"])))
     return "\n".join(f"{name:<8} {value}" for name, value in rows)
+
+
+def _logits(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the row on what is kept beside the label, if anything is."""
+    if facts["logits"]:
+        return [("logits", f"of all {facts['teacher']['classes']:,} classes, in {facts['logits']} bits")]
+    return [("logits", f"the {facts['topk']:,} largest, in float16")] if facts["topk"] else []
 
 
 def _missing(store: Store, facts: dict[str, Any]) -> list[str]:

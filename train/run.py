@@ -79,6 +79,7 @@ def require_no_other(folder: Path, others: Mapping[str, str]) -> None:
 def _sole_owner(folder: Path) -> Iterator[None]:
     """Be the only run that writes to `folder`; ValueError names the one that does, or what lies there."""
     require_no_other(folder, {"zarr.json": "a store", "model.safetensors": "a teacher"})
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = LockFile(folder / "lock")
@@ -93,6 +94,9 @@ def _sole_owner(folder: Path) -> Iterator[None]:
             yield
         finally:
             lock.remove()
+            if made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # where nothing came of the run
 
 
 def _require_fitting(data: TrainingSet, held_out: Samples | None, config: Config) -> None:

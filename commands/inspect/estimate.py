@@ -73,7 +73,8 @@ def inspect_estimate(
     per_view, views = f"{estimated.bytes_per_view:.2f}", estimated.samples * estimated.views
     measured = f"{estimated.measured_views:,} views in {estimated.measured_seconds:.1f} s"
     say(f"{samples} in {estimated.shards:,} shards, {views:,} views")
-    say(f"time   {_duration(estimated.seconds)} on one {device}; n such processes take an n-th of it")
+    share = "this machine's cores" if device.type == "cpu" else f"one {device}; n of them take an n-th of it"
+    say(f"time   {_duration(estimated.seconds)} on {share}")
     say(f"bytes  {estimated.nbytes:,}, of which labels, checks and logits take {per_view} a view")
     say(f"memory {estimated.memory:,} bytes of a cycle's labels in each process that trains")
     say(f"measured on {measured}: {estimated.views_per_second:,.1f} views/s by {model.name}")

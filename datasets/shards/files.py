@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import braceexpand
@@ -32,6 +32,8 @@ def expand(spec: str | Sequence[str]) -> list[str]:
             raise InputError("`shards`", "paths, globs, braces or URLs", repr(text), "commands are never run")
         for pattern in _expand_braces(text):
             fs, path = _locate(pattern)
+            if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
+                raise InputError("`shards`", "tar files", f"the folder {text}", f"name those in it: '{text}/*.tar'")
             found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
             if not found:
                 raise InputError("`shards`", "files", f"nothing at {pattern}", "check the path")
