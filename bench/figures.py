@@ -17,6 +17,7 @@ from PIL import Image
 from distillcache.datasets.shards.files import expand
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+CORES = sorted(os.sched_getaffinity(0))
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet-sample"
 
 
@@ -66,7 +67,7 @@ def on_cores(cores: int) -> None:
     """Keep this process, and those that it starts, to `cores` cores and as many threads."""
     import cv2
 
-    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
+    os.sched_setaffinity(0, set(CORES[:cores]))
     torch.set_num_threads(cores)
     cv2.setNumThreads(0)
 

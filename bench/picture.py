@@ -28,11 +28,16 @@ PEERS = {
 
 
 def times(page: str) -> dict[str, float]:
-    """Return how many times faster or smaller than its peer each row of PEERS is; ValueError for one that is gone."""
+    """Return how many times faster or smaller than its peer each row of PEERS is; ValueError for one that is gone.
+
+    DALI's is left out where that is not installed.
+    """
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.splitlines() if row.startswith("| ")]
     found = {}
     for beginning, name in PEERS.items():
         row = next((row for row in rows if row[0].startswith(beginning)), None)
+        if row is None and "DALI" in beginning:
+            continue
         if row is None:
             raise ValueError(f"docs/benchmarks.md: expected a row that begins with {beginning!r}, found none")
         _, ours, theirs, value, _ = row

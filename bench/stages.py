@@ -94,7 +94,7 @@ def stage2(store: Store, urls: list[str], folder: Path) -> Iterator[Figure]:
     )  # fmt: skip
     student = build_student(STUDENT, classes=data.classes, seed=0)
     place = Place(device=CPU, workers=0, out=folder / "run")
-    replay = Replay(data, batch_size=config.batch_size)
+    replay = Replay(data, batch_size=config.batch_size, reuse_views=config.reuse_views)
     run = Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={})
     training = Training(run, StopSignals(held=True))
     training.set_rate(5)
