@@ -69,8 +69,9 @@ class Request:
         if recipe is None and not overrides:
             whole = replace(base.recipe, size=size)
         else:
-            own = [f"group={base.recipe.group}"] if store else []  # which `deit` had not always as it has it now
+            own = [f"group={base.recipe.group}"] if store else []  # a named recipe is the store's, as it was then
             whole = named(recipe or "deit", size=size, overrides=[*own, *overrides])
+            whole = replace(whole, version=base.recipe.version) if store else whole
         request = replace(base, recipe=whole, **given)
         if request.views % whole.repeats:
             raise InputError("`views`", f"a multiple of the recipe's {whole.repeats} repeats", request.views)

@@ -6,11 +6,13 @@ photos that lie beside the first; none is to be made again.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from distillcache.cache.create import Request
 from distillcache.cache.manifest import FORMAT
 from distillcache.cache.store import Store
 
@@ -27,6 +29,16 @@ def test_it_opens(number: int) -> None:
     assert store.by_view == ["check", "topk_index", "topk_logit", "label"]
     labels = store.read(range(6), 0)
     assert labels.label.max() < 5 and np.array_equal(labels.label, labels.topk_index[..., 0])
+
+
+@pytest.mark.parametrize(("number", "overrides"), [(1, []), (2, ["crop=padded"])])
+def test_its_recipe_by_name_is_as_it_was_then(number: int, overrides: list[str]) -> None:
+    store = Store(OLD[number])
+    again = Request.resolve(store, recipe=store.manifest.recipe.name, overrides=overrides)
+    assert again.recipe == store.manifest.recipe and again.recipe.group == 2
+    centre = replace(store.manifest.recipe, crop="centre")  # of version 1, which no new recipe has
+    store.manifest = replace(store.manifest, recipe=centre)
+    assert Request.resolve(store, recipe="deit", overrides=["crop=centre"]).recipe == centre
 
 
 @pytest.mark.parametrize("number", OLD)
