@@ -1,8 +1,7 @@
 """Every class's logit of a view in 8 or 4 bits: codes on a uniform grid from the view's smallest logit to its largest.
 
-Of a pretrained MobileNetV2 on ImageNet photos, a grid from the 1st percentile of a view's logits on takes a third off
-the error of the soft loss with 4 bits, but makes it 50 times as large with 8; and scale and zero in float16 would save
-4 of 900 bytes. `bench/soft_targets.py` measures what is kept.
+A grid that cuts off the smallest logits would be finer, and wrong about those that it cuts off; scale and zero in float16
+would save 4 bytes of about 1,000. `bench/soft_targets.py` measures what the codes lose.
 """
 
 from typing import Any, NamedTuple

@@ -49,7 +49,10 @@ def save(
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return what `save` wrote, or an older version of it; ValueError if it can't be read or is newer."""
+    """Return what `save` wrote, or an older version of it; ValueError if it can't be read or is newer.
+
+    `undecayed` is None where that was timm's to decide.
+    """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["format"]
@@ -61,6 +64,8 @@ def load(path: Path) -> dict[str, Any]:
             "remove it to start over, or name another `out`",
         ) from error
     _require_readable(path, found, FORMAT)
+    if found < 3:
+        state["undecayed"] = None
     if found < 2 and state["progress"]["step"]:
         state["progress"] |= {"class_loss_sum": float("nan"), "distill_loss_sum": float("nan")}
     return state

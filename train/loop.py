@@ -76,10 +76,9 @@ class Training:
         self.undecayed, self.progress = undecayed(self.model), Progress()
         with run.place.processes.together():
             saved = self._saved()
-            if saved and saved["format"] < 3:
-                self.undecayed = undecayed_by_timm(self.model)
-            elif saved:
-                self.undecayed = frozenset(saved["undecayed"])
+            if saved:
+                names = saved["undecayed"]
+                self.undecayed = undecayed_by_timm(self.model) if names is None else frozenset(names)
             self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config, self.undecayed)
             if saved:
                 self._resume(saved)

@@ -1,6 +1,6 @@
 """Train with the published main.py, its teacher in the loop, and with distillcache from stores, and compare.
 
-    python bench/parity/runs.py DEIT --images FOLDER [--out runs/parity] [--page docs/results.md]
+    python bench/parity/runs.py DEIT --images FOLDER [--out runs/parity]
 
 DEIT is a checkout of facebookresearch/deit; FOLDER has train/CLASS/*.jpg and test/CLASS/*.jpg, 32 pixels wide, such as
 CIFAR-10's. Each seed of ours has a store of its own, as each of the published has augmentations of its own. Both sides
@@ -16,7 +16,7 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -38,7 +38,6 @@ MODELS = {
 }
 ALPHA = {"none": 0.0, "soft": 0.1, "hard": 0.5}
 BATCH, LR = 64, 4e-3
-HEADING = "## Training parity"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +208,9 @@ def main(
         for side in SIDES
     )
     results: dict[tuple[str, str], list[dict[str, float]]] = {}
-    train: Callable[[tuple[str, str, int]], dict[str, float]] = lambda run: bench.train(*run)  # noqa: E731
     with ThreadPoolExecutor(jobs) as pool:
-        for (side, distill, seed), heads in zip(runs, pool.map(train, runs), strict=True):
+        trained = pool.map(lambda run: bench.train(*run), runs)
+        for (side, distill, seed), heads in zip(runs, trained, strict=True):
             results.setdefault((side, distill), []).append(heads)
             click.echo(f"{side}, {distill}, seed {seed}: " + ", ".join(f"{h} {v:.2f}%" for h, v in heads.items()))
     click.echo(f"\n{count:,} images to train on, {epochs} epochs of batches of {BATCH}\n\n{table(results)}")

@@ -13,6 +13,7 @@ from distillcache.cache.quantised import BITS, bytes_of, dequantise, quantise
 from distillcache.cache.store import Store
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.views import Renderer
+from distillcache.inspection.info import info_text
 from distillcache.models.teachers import Teacher
 
 from ..conftest import CLASSES, cached, run
@@ -59,6 +60,7 @@ def test_a_store_keeps_the_teachers_logits(made: dict[int, Store], shards: str, 
     assert (np.abs(found - logits) <= 0.501 * scale[:, None] + 1e-4).all()
     assert np.allclose(scale, np.ptp(logits, axis=1) / (2**bits - 1), rtol=1e-3)
     assert store.cycle(1).logit_code is None
+    assert f"logits   of all {CLASSES} classes, in {bits} bits" in info_text(store)
 
 
 @pytest.mark.parametrize(("bits", "last"), [(8, ("class", CLASSES)), (4, ("byte", 3))])

@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+import zarr
 
 from distillcache.cache.claims import Claims
-from distillcache.cache.storage import LocalStorage
+from distillcache.cache.storage import LocalStorage, Storage
 from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
+from distillcache.runtime.errors import InputError
 
 from ..conftest import cached
 
@@ -49,3 +51,22 @@ def test_what_a_killed_process_left_beside_a_store_goes_with_the_next_that_fills
     with Claims(tmp_path / "c.zarr"):
         assert len(list(tmp_path.iterdir())) == 3
     assert [path.name for path in tmp_path.iterdir()] == [f"c.zarr.old.{'a' * 32}.partial"]
+
+
+def test_storage_that_is_only_read_says_so_when_it_is_to_be_written(tmp_path: Path) -> None:
+    class Packed(Storage):
+        writable = False
+
+        def open(self) -> zarr.Group:
+            raise FileNotFoundError
+
+        def exists(self, name: str = "") -> bool:
+            return True
+
+        def sizes(self, folder: str = "") -> dict[str, int]:
+            return {}
+
+    packed = Packed(tmp_path)
+    for write in (lambda: packed.sync("zarr.json"), packed.sweep, packed.unfinished):
+        with pytest.raises(InputError, match="a store that can be written, found one that can't \\(Packed\\)"):
+            write()

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,22 @@ def test_what_batches_leave_over_is_said_and_not_promised(
     most = train(store.path, shards, tmp_path / "most", "--epochs", 1, "--batch-size", 8)
     assert most.exit_code == 0 and totals == [48, 24] and "left over" not in most.output
     assert caplog.text == "" and "Cosine" not in most.output  # what timm says of one epoch
+
+
+def test_a_half_filled_store_is_told_at_the_start_and_trained_from_as_far_as_it_goes(
+    tmp_path: Path, store: Store, shards: str
+) -> None:
+    copy = Path(shutil.copytree(store.path, tmp_path / "c.zarr"))
+    assert "so far" not in train(copy, shards, tmp_path / "whole", "--epochs", 3).output
+    Store(copy).extend(18)
+    half = train(copy, shards, tmp_path / "half", "--epochs", 12, "--batch-size", 8)
+    assert f"{copy}: labels for 6 of 12 epochs so far; for the later ones run cache-teacher again" in half.output
+    assert half.exit_code == 2 and "labels for view 6 of shard train-0.tar, found none" in half.output
+    assert torch.load(tmp_path / "half" / "last.pt")["progress"]["epoch"] == 6
+
+
+def test_a_refused_run_leaves_no_folder_and_takes_none_away(tmp_path: Path, store: Store, shards: str) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine"):
+        assert train(store.path, shards, tmp_path / name, "--batch-size", 1000).exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
