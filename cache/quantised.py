@@ -1,7 +1,7 @@
 """Every class's logit of a view in 8 or 4 bits: codes on a uniform grid from the view's smallest logit to its largest.
 
-A grid that cuts off the smallest logits would be finer, and wrong about those that it cuts off; scale and zero in float16
-would save 4 bytes of about 1,000. `bench/soft_targets.py` measures what the codes lose.
+A grid that cuts off the smallest logits would be finer, and wrong about those that it cuts off; scale and zero in
+float16 would save 4 bytes of about 1,000. `bench/soft_targets.py` measures what the codes lose.
 """
 
 from typing import Any, NamedTuple
