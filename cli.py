@@ -10,6 +10,7 @@ from . import __version__
 from .commands.cache import cache_teacher
 from .commands.evaluate import compare, evaluate
 from .commands.inspect import inspect
+from .commands.mirror import mirror
 from .commands.options import Commands
 from .commands.shards import make_shards
 from .commands.train import train_student, train_teacher
@@ -21,6 +22,7 @@ SECTIONS = {
     "Shards and teacher, where you have none": (make_shards, train_teacher),
     "The two stages": (cache_teacher, train_student),
     "Afterwards": (evaluate, compare, inspect),
+    "Shards from far away": (mirror,),
 }
 
 

@@ -12,6 +12,7 @@ from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
 from ..datasets.shards.excluded import Excluded
 from ..datasets.shards.index import Shard, ShardIndex, Skipped
+from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.errors import InputError
 from .claims import Claims
 from .manifest import Manifest, TeacherRecord, library_versions
@@ -126,6 +127,7 @@ def opened(
     index: Callable[[], Sequence[ShardIndex]],
     class_names: Sequence[str],
     excluded: Excluded | None = None,
+    mirror: Mirror = DEFAULT,
 ) -> Store:
     """Return the store at `path`; where there is none it is made, of the shards that `index` reads.
 
@@ -133,7 +135,7 @@ def opened(
     store is another than what is asked for or left out other samples than those `excluded`.
     """
     with claims.structure():
-        store = existing(path, excluded) or create(path, request, index(), teacher, class_names)
+        store = existing(path, excluded) or create(path, request, index(), teacher, class_names, mirror)
     store.manifest.require_same(describe(request, teacher, store.manifest.shards))
     return store
 
@@ -147,13 +149,18 @@ def note_teacher_top1(store: Store, claims: Claims, measure: Callable[[], float]
 
 
 def create(
-    path: Path, request: Request, indexes: Sequence[ShardIndex], teacher: Teacher, class_names: Sequence[str] = ()
+    path: Path,
+    request: Request,
+    indexes: Sequence[ShardIndex],
+    teacher: Teacher,
+    class_names: Sequence[str] = (),
+    mirror: Mirror = DEFAULT,
 ) -> Store:
     """Create the store, empty but for samples and probes, and return it.
 
     Raises ValueError for a sample of a class that the teacher does not know.
     """
-    samples = samples_of(indexes, request.seed)
+    samples = samples_of(indexes, request.seed, mirror)
     if (beyond := np.argwhere(samples.target >= teacher.classes)).size:
         shard, sample = beyond[0]
         where = f"{indexes[shard].shard.name}, key {indexes[shard].keys[sample]}"

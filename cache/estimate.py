@@ -12,7 +12,8 @@ import torch
 
 from ..datasets.augment import pixels
 from ..datasets.shards.files import size_of
-from ..datasets.shards.index import ShardIndex, index_shard, index_shards, only, without_bad_images
+from ..datasets.shards.index import ShardIndex, index_shards, only, without_bad_images
+from ..datasets.shards.mirror import DEFAULT, Mirror
 from .claims import Claims
 from .create import Request, create, describe
 from .fill import fill
@@ -46,10 +47,13 @@ class Estimate:
     measured_seconds: float
 
 
-def index_some(urls: Sequence[str]) -> list[ShardIndex]:
+def index_some(urls: Sequence[str], mirror: Mirror = DEFAULT) -> list[ShardIndex]:
     """Return the indexes of up to 16 shards evenly spread over `urls`, the first with its SHA-256."""
-    chosen = np.unique(np.linspace(0, len(urls) - 1, _INDEXED).astype(int))
-    return [index_shard(urls[chosen[0]]), *index_shards([urls[i] for i in chosen[1:]], digest=False)]
+    first, *others = np.unique(np.linspace(0, len(urls) - 1, _INDEXED).astype(int))
+    return [
+        *index_shards([urls[first]], mirror=mirror),
+        *index_shards([urls[i] for i in others], digest=False, mirror=mirror),
+    ]
 
 
 class _Timed:
@@ -78,6 +82,7 @@ def estimate(
     urls: Sequence[str],
     request: Request,
     teacher: Teacher,
+    mirror: Mirror,
     *,
     batch_size: int,
     workers: int,
@@ -90,11 +95,12 @@ def estimate(
     samples = sum(len(index.keys) for index in indexes)
     if len(indexes) < len(urls):
         samples = round(samples * sum(map(size_of, urls)) / sum(index.shard.nbytes for index in indexes))
-    index = without_bad_images(indexes[0], pixels.decode, skip=True)
+    with mirror.holding(indexes[0].url):
+        index = without_bad_images(indexes[0], pixels.decode, skip=True)
     with tempfile.TemporaryDirectory(prefix="distillcache-") as folder:
-        timed, _ = _run(Path(folder) / "few.zarr", index, 4 * batch_size, request, teacher, batch_size, workers)
+        timed, _ = _run(Path(folder) / "few.zarr", index, 4 * batch_size, request, teacher, mirror, batch_size, workers)
         wanted = int(seconds * timed.views / (timed.ended - timed.began))
-        timed, store = _run(Path(folder) / "more.zarr", index, wanted, request, teacher, batch_size, workers)
+        timed, store = _run(Path(folder) / "more.zarr", index, wanted, request, teacher, mirror, batch_size, workers)
         rate, block = timed.views / (timed.ended - timed.began), store.manifest.block
         data = store.chunks.nbytes(metadata=False)
         by_view = sum(data[name] for name in store.by_view)
@@ -118,15 +124,23 @@ def estimate(
 
 
 def _run(
-    path: Path, index: ShardIndex, views_in_all: int, request: Request, teacher: Teacher, batch_size: int, workers: int
+    path: Path,
+    index: ShardIndex,
+    views_in_all: int,
+    request: Request,
+    teacher: Teacher,
+    mirror: Mirror,
+    batch_size: int,
+    workers: int,
 ) -> tuple[_Timed, Store]:
     """Cache a block of views of as many samples of `index` as make `views_in_all`, in at least four batches."""
     views = describe(request, teacher, []).block
     count = max(1, min(len(index.keys), -(-views_in_all // views)))
     batch_size = max(1, min(batch_size, count * views // 4))
     timed = _Timed(teacher)
-    store = create(path, request, [only(index, range(count), ())], timed)
+    store = create(path, request, [only(index, range(count), ())], timed, mirror=mirror)
     timed.began, timed.views = 0.0, 0  # the probes were asked first
+    samples = store.samples([index.url], mirror)
     with Claims(path) as claims:
-        fill(store, store.samples([index.url]), timed, claims, views=views, batch_size=batch_size, workers=workers)
+        fill(store, samples, timed, claims, views=views, batch_size=batch_size, workers=workers)
     return timed, store

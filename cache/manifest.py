@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..datasets.augment.recipes import Recipe
-from ..datasets.shards.files import base_name, size_of
+from ..datasets.shards.files import base_name, is_local, size_of
 from ..datasets.shards.index import RESTORE, Shard, Skipped
 from ..runtime.errors import InputError
 from ..runtime.typed import require_types
@@ -109,6 +109,11 @@ class Manifest:
         digest = hashlib.sha256(json.dumps(teacher, sort_keys=True).encode()).hexdigest()
         return f"{fingerprint(self.recipe, self.seed, self.shards, self.skipped)}, teacher {digest[:8]}"
 
+    @property
+    def shard_names(self) -> list[str]:
+        """The shards' names, in the store's order."""
+        return [shard.name for shard in self.shards]
+
     def locate(self, urls: Sequence[str]) -> list[str]:
         """Return where each of the store's shards is, in its order; ValueError if `urls` are not those shards."""
         found = {base_name(url): url for url in urls}
@@ -116,7 +121,8 @@ class Manifest:
             if shard.name not in found:
                 expected = f"the {len(self.shards)} that the store was made from"
                 raise InputError("`shards`", expected, f"no {shard.name}", "name them all: `shards=A` `shards=B`")
-            if (size := size_of(found[shard.name])) != shard.nbytes:
+            url = found[shard.name]
+            if is_local(url) and (size := size_of(url)) != shard.nbytes:  # others are compared as they come
                 expected = f"the {shard.nbytes} bytes that the store was made from"
                 raise InputError(f"shard {shard.name}", expected, size, "it is another shard, or was changed")
         if extra := sorted(set(found) - {shard.name for shard in self.shards}):

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.samples import Samples, one_file_a_shard
+from ..datasets.samples import Samples, files_at, one_file_a_shard
+from ..datasets.shards.mirror import DEFAULT
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
 from .records import Labels, Probes, Unit
@@ -89,7 +90,7 @@ def _samples(chosen: Sequence[tuple[Store, int]]) -> Samples:
         arrays[name] = np.zeros((len(rows), columns), rows[0].dtype)
         for row, values, count in zip(arrays[name], rows, counts, strict=True):
             row[:count] = values[:count]
-    return Samples(files=[], count=counts, file=one_file_a_shard(len(chosen), columns), **arrays)
+    return Samples(**files_at([], [], DEFAULT), count=counts, file=one_file_a_shard(len(chosen), columns), **arrays)
 
 
 def _probes(stores: Sequence[Store], names: Sequence[str]) -> Probes:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from ..datasets.order import Order
-from ..datasets.samples import SampleError, Samples, one_file_a_shard
+from ..datasets.samples import SampleError, Samples, files_at, one_file_a_shard
 from ..datasets.shards.index import RESTORE
+from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from .chunks import Chunks
@@ -119,15 +120,14 @@ class Store:
 
     def order(self, window: int = 0) -> Order:
         """Return the order of groups and epochs that this store fixes."""
-        manifest, samples = self.manifest, self.counts.tolist()
-        names = [shard.name for shard in manifest.shards]
-        return Order(seed=manifest.seed, shards=names, samples=samples, recipe=manifest.recipe, window=window)
+        kept, counts = self.manifest, self.counts.tolist()
+        return Order(seed=kept.seed, shards=kept.shard_names, samples=counts, recipe=kept.recipe, window=window)
 
-    def samples(self, urls: Sequence[str] | None = None) -> Samples:
+    def samples(self, urls: Sequence[str] | None = None, mirror: Mirror = DEFAULT) -> Samples:
         """Return the stored samples, to be read from `urls`; ValueError if those are not the store's shards."""
         arrays = {name: self._read(name) for name in ("seed", "target", "offset", "nbytes")}
-        file = one_file_a_shard(*arrays["seed"].shape)
-        return Samples(files=[] if urls is None else self.manifest.locate(urls), count=self.counts, file=file, **arrays)
+        files = files_at([] if urls is None else self.manifest.locate(urls), self.manifest.shards, mirror)
+        return Samples(**files, count=self.counts, file=one_file_a_shard(*arrays["seed"].shape), **arrays)
 
     def units(self) -> Iterable[Unit]:
         """Yield what is still to do, block by block, so that the first epochs are complete first."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from . import shards as reading
+from .mirror import mirror_for, mirror_options
 from .options import (
     SEED,
     cache_option,
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     default=True,
     help="See the store whole, or end with exit code 3 where all that is missing is other processes'.  [default: wait]",
 )
-@with_options(exclude_option, val_shards_option, workers_option, device_option)
+@with_options(exclude_option, val_shards_option, *mirror_options, workers_option, device_option)
 def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: "Unpack[_Options]") -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
@@ -115,18 +116,23 @@ def _cache_teacher(
     device, workers = device_and_workers(device_name, workers)
     start_early(workers)
     request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
-    urls = expand(shards)
-    samples = store.samples(urls) if store else None  # complains of other shards before a large teacher is loaded
+    mirror = mirror_for(shards)
+    urls = expand(shards, mirror.retry_for)
+    samples = (
+        store.samples(urls, mirror) if store else None
+    )  # complains of other shards before a large teacher is loaded
     model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
     held_out = reading.held_out(val_shards) if not store or store.manifest.teacher_top1 is None else None
     names = [] if store else class_names(urls)
     _warn(model, request.recipe.size, names)
     index = functools.partial(reading.screened_index, urls, skip=on_bad_image == "skip", excluded=excluded)
-    store = create.opened(cache, request, model, claims, index=index, class_names=names, excluded=excluded)
+    store = create.opened(
+        cache, request, model, claims, index=index, class_names=names, excluded=excluded, mirror=mirror
+    )
     if held_out:
         measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)
         create.note_teacher_top1(store, claims, measure)
-    samples, views = samples or store.samples(urls), max(request.views, store.views)
+    samples, views = samples or store.samples(urls, mirror), max(request.views, store.views)
     filling = functools.partial(fill.fill, store, samples, model, claims, views=views, batch_size=batch_size)
     with bar("cache-teacher", views * int(store.counts.sum()), "views") as shown:
         filling(workers=workers, wait=wait, reporter=shown)

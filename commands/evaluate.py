@@ -10,6 +10,7 @@ import click
 
 from ..runtime.errors import InputError
 from . import shards as reading
+from .mirror import mirror_for, mirror_options
 from .options import (
     as_json_flag,
     cache_option,
@@ -83,7 +84,7 @@ class _Checkpoint:
 @click.option("--real", is_flag=True, help="Also by ImageNet's ReaL labels.")
 @click.option("--predictions", type=LOCAL_PATH, help="Parquet file for what each head predicts of each image.")
 @click.option("--model", type=NAME, help="A timm name.  [default: what the checkpoint says]")
-@with_options(*model_kwargs_options, *_image_options, workers_option, device_option, as_json_flag)
+@with_options(*model_kwargs_options, *_image_options, *mirror_options, workers_option, device_option, as_json_flag)
 def evaluate(
     checkpoint: Path,
     shards: Sequence[str],
@@ -119,7 +120,7 @@ def evaluate(
     keys = [key for index in indexes for key in index.keys]
     labels = real_labels(keys) if real else None
     with bar("evaluate", len(keys), "images") as shown:
-        predicted = opened.predict(samples_of(indexes, 0), shown)
+        predicted = opened.predict(samples_of(indexes, 0, mirror_for(shards)), shown)
     if predictions and write:
         table = predicted.to_table([index.shard.name for index in indexes for _ in index.keys], keys)
         atomic.write(predictions, lambda file: write(iter([table]), file))
@@ -162,7 +163,7 @@ def _evaluation_text(result: dict[str, Any]) -> str:
 @click.command("compare")
 @click.argument("checkpoints", nargs=-1, required=True, type=LOCAL_PATH)
 @with_options(shards_option, cache_option(required=False, what="A store of these shards by recipe none: the teacher."))
-@with_options(*_image_options, workers_option, device_option, as_json_flag)
+@with_options(*_image_options, *mirror_options, workers_option, device_option, as_json_flag)
 def compare(
     checkpoints: Sequence[Path], shards: Sequence[str], cache: Path | None, as_json: bool, **options: Unpack[_Options]
 ) -> None:
@@ -185,8 +186,9 @@ def compare(
         raise InputError("compare", "checkpoints", stray, "quote a pattern of shards")
     opened = [_open(path, options) for path in checkpoints]
     store = open_store(cache) if cache else None
-    samples = store.samples(expand(shards)) if store else None
-    samples = samples or samples_of(reading.read_index(shards, digest=False), 0)
+    mirror = mirror_for(shards)
+    samples = store.samples(expand(shards, mirror.retry_for), mirror) if store else None
+    samples = samples or samples_of(reading.read_index(shards, digest=False), 0, mirror)
     rows = in_sequence(samples.count.tolist())
     labels = {"ground truth": samples.target[rows.shard, rows.sample].astype(np.int64)}
     if store:

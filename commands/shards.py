@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .mirror import mirror_for
 from .options import SEED, exclude_option, say, with_options
 from .paths import LOCAL_FOLDER, NAME
 from .progress import bar
 
 if TYPE_CHECKING:
+    from ..cache.store import Store
     from ..datasets.samples import Samples
     from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.index import ShardIndex
@@ -45,8 +47,10 @@ def read_index(
     from ..datasets.shards.files import expand
     from ..datasets.shards.index import index_shards
 
+    mirror = mirror_for(shards)
+    urls = expand(shards, mirror.retry_for)
     with bar("reading shards", None, "shards") as shown:
-        return index_shards(expand(shards), digest=digest, screen=screen, reporter=shown)
+        return index_shards(urls, digest=digest, screen=screen, mirror=mirror, reporter=shown)
 
 
 def screened_index(shards: Sequence[str], *, skip: bool, excluded: "Excluded | None" = None) -> "list[ShardIndex]":
@@ -78,4 +82,12 @@ def held_out(shards: Sequence[str]) -> "Samples | None":
     """Return the samples of held-out shards, if any are named."""
     from ..datasets.samples import samples_of
 
-    return samples_of(read_index(shards, digest=False), 0) if shards else None
+    return samples_of(read_index(shards, digest=False), 0, mirror_for(shards)) if shards else None
+
+
+def stored_samples(store: "Store", shards: Sequence[str]) -> "Samples":
+    """Return the samples of a store, to be read from `shards`; ValueError if those are others."""
+    from ..datasets.shards.files import expand
+
+    mirror = mirror_for(shards)
+    return store.samples(expand(shards, mirror.retry_for), mirror)

@@ -9,6 +9,7 @@ import click
 
 from ..runtime.errors import InputError
 from . import shards as reading
+from .mirror import mirror_for, mirror_options
 from .options import (
     SEED,
     cache_option,
@@ -65,7 +66,7 @@ _optimizer_options = (
 @click.option("--alpha", type=float, help="Weight of the distillation.  [default: 0.5, or 0.1 for soft]")
 @click.option("--tau", type=float, default=3.0, show_default=True, help="Temperature of soft distillation.")
 @click.option("--epochs", type=int, help="[default: the store's views, or 300 without a store]")
-@with_options(*_optimizer_options, *recipe_options, val_shards_option, workers_option, device_option)
+@with_options(*_optimizer_options, *recipe_options, val_shards_option, *mirror_options, workers_option, device_option)
 def train_student(
     shards: Sequence[str],
     cache: Path | None,
@@ -106,7 +107,7 @@ def train_student(
             remedy = "leave out `recipe`, `set` and `image_size`, or `cache`"
             raise InputError("recipe", "the store's own", "another", remedy)
         if cache:
-            data = TrainingSet.stored(open_store(cache), shards, asked["window"])
+            data = TrainingSet.stored(open_store(cache), shards, asked["window"], mirror_for(shards))
         else:
             data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], asked["window"])
         config = Config.resolve(data, device.type, kwargs, **asked)
@@ -124,9 +125,9 @@ def _fresh(
     from ..datasets.augment.recipes import named
     from ..replay.training_set import TrainingSet
 
-    chosen = named(recipe, size=size, overrides=overrides)
+    chosen, mirror = named(recipe, size=size, overrides=overrides), mirror_for(shards)
     with bar("reading shards", None, "shards") as shown:
-        return TrainingSet.fresh(shards, chosen, seed, window, reporter=shown)
+        return TrainingSet.fresh(shards, chosen, seed, window, mirror, reporter=shown)
 
 
 def _train(
@@ -198,7 +199,7 @@ def _percent(value: float | None, measured_by: str = "--val-shards") -> str:
 @click.option("--batch-size", type=int, default=128, show_default=True)
 @click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate at batch size 512.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@with_options(val_shards_option, workers_option, device_option)
+@with_options(val_shards_option, *mirror_options, workers_option, device_option)
 def train_teacher(
     shards: Sequence[str],
     recipe: str | None,

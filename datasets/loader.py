@@ -11,9 +11,13 @@ import torch
 
 from ..runtime.workers import Room, Workers, start_fork_server
 from .order import Rows
+from .samples import LostError
+from .supply import LookAhead
 from .views import Renderer, Views
 
 _PRELOAD = (__name__,)
+_LOST = -1
+"""In place of a batch's first check: what it is rendered from went from the mirror."""
 
 
 class Loader:
@@ -42,14 +46,27 @@ class Loader:
     def load(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
         """Yield each batch of rows with its views, in order; one `load` at a time.
 
-        Raises SampleError, and WorkerDiedError if a worker was killed.
+        Raises SampleError, WorkerDiedError if a worker was killed, and ValueError for a shard that does not come.
         """
-        views = self._by_processes(self._workers, batches) if self._workers else self._by_threads(batches)
+        views = self._supplied(batches) if self._renderer.samples.supply else self._rendered(batches)
         return _pinned(views) if self._pin_memory else views
+
+    def _supplied(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
+        """Render with every shard from far away in the mirror by then."""
+        samples = self._renderer.samples
+        assert samples.supply
+        ahead = LookAhead(samples.supply, samples.files_of)
+        for rows, views in self._rendered(ahead.supplied(batches)):
+            yield rows, views
+            ahead.done()
+
+    def _rendered(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
+        return self._by_processes(self._workers, batches) if self._workers else self._by_threads(batches)
 
     def _by_processes(self, workers: Workers[Rows], batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
         for rows, memory in workers.map(batches):
-            yield rows, _views(memory, rows, self._renderer)
+            views = _views(memory, rows, self._renderer)
+            yield rows, self._renderer(rows) if views.check[0] == _LOST else views  # this process can fetch it anew
 
     def _by_threads(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Views]]:
         threads = torch.get_num_threads()
@@ -74,8 +91,11 @@ class _Render:
         self._renderer = renderer
 
     def __call__(self, rows: Rows, room: Room) -> None:
-        memory = room(Views.nbytes(len(rows), self._renderer.recipe.size))
-        self._renderer.render(rows, _views(memory, rows, self._renderer))
+        views = _views(room(Views.nbytes(len(rows), self._renderer.recipe.size)), rows, self._renderer)
+        try:
+            self._renderer.render(rows, views)
+        except LostError:
+            views.check[0] = _LOST
 
     def __setstate__(self, state: dict[str, Renderer]) -> None:
         """Arrive in a worker, which has one thread."""

@@ -3,15 +3,17 @@
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import InputError
-from .order import sample_seeds
+from .order import ALONE, Rows, sample_seeds
 from .shards.files import base_name, read_range
 from .shards.index import Shard, ShardIndex
+from .shards.mirror import DEFAULT, Mirror
+from .supply import Supply
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,10 +22,14 @@ class Samples:
 
     file int32 (its number in `files`), seed uint64, target int32, offset uint64 and nbytes uint32 are (shard, sample);
     `count` says how many are real. `keys`, NumPy's variable-width strings, are there where the shards were just
-    indexed: a store reads its own when they are asked for, and processes that render are sent none.
+    indexed: a store reads its own when they are asked for, and processes that render are sent none. `files` says where
+    users keep the files and `paths` where they are read, which for those from far away is the mirror; `supply` brings
+    them there, for this process and those that render for it.
     """
 
     files: Sequence[str]
+    paths: Sequence[str]
+    supply: Supply | None
     count: NDArray[np.int64]
     file: NDArray[np.int32]
     seed: NDArray[np.uint64]
@@ -33,33 +39,71 @@ class Samples:
     keys: NDArray[Any] | None = None
 
     def read(self, shard: int, sample: int) -> bytes:
-        """Return the image file of one sample; ValueError if the file it lies in ends before it."""
-        start, length = int(self.offset[shard, sample]), int(self.nbytes[shard, sample])
-        data = read_range(self._file(shard, sample), start, length)
+        """Return the image file of one sample.
+
+        Raises ValueError if the file it lies in ends before it, or is far away and does not come; LostError, in
+        processes that fetch nothing, if that went from the mirror.
+        """
+        file, place = self._file(shard, sample), (int(self.offset[shard, sample]), int(self.nbytes[shard, sample]))
+        try:
+            return self._read(file, *place)
+        except LostError:
+            if not self.supply:
+                raise
+            self.supply.hold(file)
+        try:
+            return self._read(file, *place)
+        finally:
+            self.supply.let_go(file)
+
+    def _read(self, file: int, start: int, length: int) -> bytes:
+        mirrored = self.paths[file] != self.files[file]
+        try:
+            data = read_range(self.paths[file], start, length)
+        except FileNotFoundError:
+            if mirrored:
+                raise LostError from None
+            raise
         if len(data) != length:
+            if mirrored:
+                raise LostError
             raise InputError("", f"{length} bytes at {start}", f"{len(data)}: the shard is shorter than it was")
         return data
 
     def file_name(self, shard: int, sample: int) -> str:
         """Return the name of the file that a sample lies in."""
-        return base_name(self._file(shard, sample))
+        return base_name(self.files[self._file(shard, sample)])
 
     def difference(self, shard: int, expected: Shard) -> InputError | None:
-        """Return how a shard's bytes differ from what is expected of them, or None; reads them all."""
-        return expected.difference(self._file(shard, 0))
+        """Return how a shard's bytes differ from what is expected of them, or None; reads them all.
 
-    def _file(self, shard: int, sample: int) -> str:
-        return self.files[int(self.file[shard, sample])]
+        Those of a mirrored shard are compared whenever it comes to the mirror, and not here.
+        """
+        file = self._file(shard, 0)
+        return None if self.paths[file] != self.files[file] else expected.difference(self.paths[file])
+
+    def files_of(self, rows: Rows) -> frozenset[int]:
+        """Return in which files the samples of `rows` and their partners lie."""
+        mixed = rows.partner != ALONE
+        own, partners = self.file[rows.shard, rows.sample], self.file[rows.shard[mixed], rows.partner[mixed]]
+        return frozenset(np.union1d(own, partners).tolist())
+
+    def _file(self, shard: int, sample: int) -> int:
+        return int(self.file[shard, sample])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the keys behind: they are of no use where samples are rendered."""
-        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "keys"}
-        return functools.partial(Samples, **kept), ()
+        """Leave behind what is of no use where samples are rendered: the keys, and who fetches their files."""
+        kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return functools.partial(Samples, **kept | {"keys": None, "supply": None}), ()
 
 
 def one_file_a_shard(shards: int, columns: int) -> NDArray[np.int32]:
     """Return the `file` of samples of which each shard's lie in a file of its own, in their order."""
     return np.broadcast_to(np.arange(shards, dtype=np.int32)[:, None], (shards, columns))
+
+
+class LostError(Exception):
+    """What a sample is read from went from the mirror, or is shorter there than it was."""
 
 
 class SampleError(ValueError):
@@ -73,7 +117,19 @@ class SampleError(ValueError):
         return f"shard {self.name}, sample {self.sample}: {self.cause}"
 
 
-def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:
+class _Files(TypedDict):
+    files: Sequence[str]
+    paths: Sequence[str]
+    supply: Supply | None
+
+
+def files_at(urls: Sequence[str], shards: Sequence[Shard], mirror: Mirror) -> _Files:
+    """Return what samples say of their files, which are `shards` at `urls`."""
+    supply = Supply(mirror, urls, shards)
+    return {"files": urls, "paths": supply.paths, "supply": supply if supply.remote else None}
+
+
+def samples_of(indexes: Sequence[ShardIndex], seed: int, mirror: Mirror = DEFAULT) -> Samples:
     """Return the samples of freshly indexed shards, with augmentation seeds drawn from `seed`."""
     counts = np.array([len(index.keys) for index in indexes])
     columns = int(counts.max(initial=0))
@@ -85,7 +141,7 @@ def samples_of(indexes: Sequence[ShardIndex], seed: int) -> Samples:
         return padded
 
     return Samples(
-        files=[index.url for index in indexes],
+        **files_at([index.url for index in indexes], [index.shard for index in indexes], mirror),
         count=counts,
         file=one_file_a_shard(len(indexes), columns),
         seed=table((sample_seeds(seed, i.shard.name, len(i.keys)) for i in indexes), np.uint64),

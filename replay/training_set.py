@@ -10,6 +10,7 @@ from ..datasets.order import Order
 from ..datasets.samples import Samples, samples_of
 from ..datasets.shards.files import class_names, expand
 from ..datasets.shards.index import index_shards
+from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.reporting import SILENT, Reporter
 
 
@@ -29,12 +30,19 @@ class TrainingSet:
         return sum(sizes[epoch % len(sizes)] for epoch in range(epochs))
 
     @classmethod
-    def stored(cls, store: Store, shards: str | Sequence[str], window: int = 0) -> "TrainingSet":
-        """Return the views of a store, rendered from `shards` (see `expand`); ValueError if those are others."""
-        manifest = store.manifest
+    def stored(
+        cls, store: Store, shards: str | Sequence[str], window: int = 0, mirror: Mirror = DEFAULT
+    ) -> "TrainingSet":
+        """Return the views of a store, rendered from `shards` (see `expand`).
+
+        Raises ValueError if those are others, or come from far away and `mirror` is too small for their order.
+        """
+        manifest, samples = store.manifest, store.samples(expand(shards, mirror.retry_for), mirror)
+        if samples.supply:
+            samples.supply.require_room(window)
         return cls(
             order=store.order(window),
-            samples=store.samples(expand(shards)),
+            samples=samples,
             store=store,
             classes=manifest.teacher.classes,
             fingerprint=manifest.fingerprint,
@@ -42,11 +50,22 @@ class TrainingSet:
 
     @classmethod
     def fresh(
-        cls, shards: str | Sequence[str], recipe: Recipe, seed: int, window: int = 0, reporter: Reporter = SILENT
+        cls,
+        shards: str | Sequence[str],
+        recipe: Recipe,
+        seed: int,
+        window: int = 0,
+        mirror: Mirror = DEFAULT,
+        reporter: Reporter = SILENT,
     ) -> "TrainingSet":
-        """Return as many views as are asked for, without labels, of `shards` (see `expand`), which are read."""
-        indexes = index_shards(expand(shards), reporter=reporter)
-        samples = samples_of(indexes, seed)
+        """Return as many views as are asked for, without labels, of `shards` (see `expand`), which are read.
+
+        Raises ValueError for what is wrong with those, or if they come from far away and `mirror` is too small.
+        """
+        indexes = index_shards(expand(shards, mirror.retry_for), mirror=mirror, reporter=reporter)
+        samples = samples_of(indexes, seed, mirror)
+        if samples.supply:
+            samples.supply.require_room(window)
         names = [index.shard.name for index in indexes]
         return cls(
             order=Order(seed=seed, shards=names, samples=samples.count.tolist(), recipe=recipe, window=window),

@@ -68,15 +68,8 @@ class Bench:
     def prepare(self, images: Path, train: int) -> None:
         """Pack the images, as they are, and train a teacher."""
         pictures = self.out / "images"
-        if not pictures.is_dir():
-            for part, source, most in (("train", images / "train", train), ("val", images / "test", None)):
-                classes = sorted(path for path in source.iterdir() if path.is_dir())
-                for name in classes:
-                    folder = self.out / "images.partial" / part / name.name
-                    folder.mkdir(parents=True, exist_ok=True)
-                    for file in sorted(name.iterdir())[: most and most // len(classes)]:
-                        shutil.copy(file, folder / f"{name.name}_{file.name}")
-            (self.out / "images.partial").rename(pictures)
+        for part, source, most in (("train", images / "train", train), ("val", images / "test", None)):
+            pick(source, pictures / part, most and most // sum(path.is_dir() for path in source.iterdir()))
         for part in ("train", "val"):
             self.ours("make-shards", pictures / part, self.out / "shards" / part)
         if not (self.teacher / "config.json").exists():
@@ -135,6 +128,18 @@ class Bench:
         log = ran([sys.executable, str(HERE / "published_main.py"), *words, "--no-pin-mem"], environment)
         (out / "printed.txt").write_text(log)
         return out / "checkpoint.pth"
+
+
+def pick(source: Path, out: Path, most: int | None) -> None:
+    """Copy a folder of class folders, the first `most` images of each; done once."""
+    if out.is_dir():
+        return
+    partial = out.with_name(f"{out.name}.partial")
+    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        (partial / folder.name).mkdir(parents=True, exist_ok=True)
+        for file in sorted(folder.iterdir())[:most]:
+            shutil.copy(file, partial / folder.name / f"{folder.name}_{file.name}")
+    partial.rename(out)
 
 
 def model_kwargs() -> list[str]:

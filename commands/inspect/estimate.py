@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from ..mirror import mirror_for, mirror_options
 from ..options import (
     SEED,
     as_json_flag,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU]")
 @click.option("--seconds", type=click.IntRange(1, 3600), default=30, show_default=True, help="How long to measure.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all augmentation.")
-@with_options(workers_option, device_option, as_json_flag)
+@with_options(*mirror_options, workers_option, device_option, as_json_flag)
 def inspect_estimate(
     shards: Sequence[str],
     teacher: str,
@@ -59,10 +60,11 @@ def inspect_estimate(
 
     device, workers = device_and_workers(device_name, workers)
     request = Request.resolve(on_gpu=device.type == "cuda", **asked)
-    urls = expand(shards)
-    indexes = index_some(urls)
+    mirror = mirror_for(shards)
+    urls = expand(shards, mirror.retry_for)
+    indexes = index_some(urls, mirror)
     model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
-    estimated = estimate(indexes, urls, request, model, batch_size=batch_size, workers=workers, seconds=seconds)
+    estimated = estimate(indexes, urls, request, model, mirror, batch_size=batch_size, workers=workers, seconds=seconds)
     if as_json:
         say(json.dumps(asdict(estimated), indent=2))
         return

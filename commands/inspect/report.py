@@ -6,15 +6,17 @@ from pathlib import Path
 import click
 
 from ...runtime.errors import InputError
+from ..mirror import mirror_options
 from ..options import filter_options, require_output, say, store_argument, was_given, with_options
 from ..paths import LOCAL_PATH
 from ..progress import bar
+from ..shards import stored_samples
 
 
 @click.command("report")
 @with_options(store_argument)
 @click.option("--shards", multiple=True, help="Paths, globs, braces or URLs of its shards.  [default: no pictures]")
-@with_options(*filter_options[:2])
+@with_options(*filter_options[:2], *mirror_options)
 @click.option("--out", type=LOCAL_PATH, default=Path("report.html"), show_default=True, help="The page.")
 @click.option("--samples", type=click.IntRange(1), default=2000, show_default=True, help="Samples on the page.")
 @click.option("--views", type=click.IntRange(1), default=6, show_default=True, help="Views of each.")
@@ -37,7 +39,6 @@ def inspect_report(
     \b
     Example: distillcache inspect report regnety.zarr --shards 'train-*.tar' --out report.html
     """
-    from ...datasets.shards.files import expand
     from ...inspection.lookup import Filter
     from ...inspection.report import report
     from ..opening import open_store
@@ -48,7 +49,7 @@ def inspect_report(
     store = open_store(cache)
     if views > store.views and was_given("views"):
         raise InputError("`views`", f"1 to {store.views}", views)
-    images = store.samples(expand(shards)) if shards else None
+    images = stored_samples(store, shards) if shards else None
     with bar("report", 3 * len(store.counts) + (pictures if shards else 0), "steps") as shown:
         drawn = report(
             store,

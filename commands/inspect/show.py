@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ...runtime.errors import InputError
+from ..mirror import mirror_options
 from ..options import (
     printable,
     require_output,
@@ -17,10 +18,11 @@ from ..options import (
     with_options,
 )
 from ..paths import LOCAL_PATH
+from ..shards import stored_samples
 
 
 @click.command("show")
-@with_options(store_argument, click.argument("keys", nargs=-1, required=True), shards_option)
+@with_options(store_argument, click.argument("keys", nargs=-1, required=True), shards_option, *mirror_options)
 @click.option("--out", type=LOCAL_PATH, default=Path("grid.png"), show_default=True, help="A PNG file.")
 @click.option("--views", default="8", show_default=True, help="How many views of each sample, or which: FIRST:END.")
 @click.option("--steps", is_flag=True, help="A row a view: from the original, step by step, to the mixed view.")
@@ -34,7 +36,6 @@ def inspect_show(
     Example: distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --out grid.png
              distillcache inspect show regnety.zarr n01440764_10026 --shards 'train-*.tar' --views 3:4 --steps --plan
     """
-    from ...datasets.shards.files import expand
     from ...inspection.lookup import find
     from ...inspection.pictures import plan_in_words, show
     from ...runtime import atomic
@@ -42,7 +43,7 @@ def inspect_show(
 
     require_output("out", out, ".png")
     store = open_store(cache)
-    samples, wanted = store.samples(expand(shards)), _views(views, store.views)
+    samples, wanted = stored_samples(store, shards), _views(views, store.views)
     picture = show(store, keys, samples, wanted, steps=steps)
     atomic.write(out, lambda file: picture.save(file, "PNG"))
     for key in keys if plan else ():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..mirror import mirror_options
 from ..options import (
     as_json_flag,
     device_and_workers,
@@ -21,6 +22,7 @@ from ..options import (
 )
 from ..paths import NAME
 from ..progress import bar
+from ..shards import stored_samples
 
 
 @click.command("verify")
@@ -35,7 +37,7 @@ from ..progress import bar
 )
 @click.option("--teacher", type=NAME, help="Also ask the teacher again: a name as for cache-teacher.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Views rendered at once.")
-@with_options(workers_option, device_option, as_json_flag)
+@with_options(*mirror_options, workers_option, device_option, as_json_flag)
 def inspect_verify(
     cache: Path,
     shards: Sequence[str],
@@ -55,11 +57,10 @@ def inspect_verify(
     Example: distillcache inspect verify regnety.zarr --shards 'train-*.tar' --fraction 0.01
     """
     from ...cache import verify as verifying
-    from ...datasets.shards.files import expand
     from ..opening import open_store, open_teacher
 
     store = open_store(cache)
-    samples, wanted = store.samples(expand(shards)), views_named(views, store.views)
+    samples, wanted = stored_samples(store, shards), views_named(views, store.views)
     device, workers = device_and_workers(device_name, workers)
     record = store.manifest.teacher
     amp, size = record.dtype == "bfloat16", record.input_size

@@ -1,48 +1,77 @@
 """Files by path or URL: finding shards, and reading them, or a few bytes of one."""
 
-import functools
 import hashlib
 import io
 import itertools
 import math
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
 
 import braceexpand
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ...runtime.errors import InputError
 from ...runtime.watch import Watch
+from .remote import RETRY_FOR, MissingFileError, RemoteFile, locate
 
 _WATCH = Watch()
 _MOST = 1_000_000  # shards that braces may name
+_AT_ONCE = 16
 
 
-def expand(spec: str | Sequence[str]) -> list[str]:
+def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]:
     """Return the shards that paths, globs, braces and fsspec URLs name, sorted by base name.
 
-    Raises ValueError if nothing matches, or if two shards have one base name (the store tells shards apart by it).
+    `retry_for`: seconds for which a server that fails is asked again. Raises ValueError if nothing matches, or if two
+    shards have one base name (the store tells shards apart by it).
     """
+    named: list[str] = []
     urls: set[str] = set()
     for text in [spec] if isinstance(spec, str) else spec:
         if not text or text.startswith("pipe:") or "\n" in text:
             raise InputError("`shards`", "paths, globs, braces or URLs", repr(text), "commands are never run")
         for pattern in _expand_braces(text):
-            fs, path = _locate(pattern)
+            fs, path = locate(pattern)
             if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
                 raise InputError("`shards`", "tar files", f"the folder {text}", f"name those in it: '{text}/*.tar'")
-            found = fs.glob(path) if any(c in path for c in "*?[") else [path] if fs.exists(path) else []
-            if not found:
-                raise InputError("`shards`", "files", f"nothing at {pattern}", "check the path")
-            urls.update(fs.unstrip_protocol(p) if "://" in pattern else p for p in found)
+            if any(c in path for c in ("*[" if "://" in pattern else "*?[")):
+                found = fs.glob(path)
+                _require_found(pattern, found)
+                urls.update(fs.unstrip_protocol(p) if "://" in pattern else p for p in found)
+            else:
+                named.append(pattern)
+    _require_present(named, retry_for)
+    urls.update(pattern if "://" in pattern else locate(pattern)[1] for pattern in named)
     ordered = sorted(urls, key=lambda url: (base_name(url), url))
     for one, other in itertools.pairwise(ordered):
         if base_name(one) == base_name(other):
             raise InputError("`shards`", "different file names", f"{one} and {other}", "rename one of them")
     return ordered
+
+
+def _require_present(urls: Sequence[str], retry_for: float) -> None:
+    """Raise ValueError for a file that is not there; many of one folder far away are looked for in one listing."""
+    remote = []
+    for url in urls:
+        if not is_local(url):
+            remote.append(url)
+        else:
+            _require_found(url, Path(locate(url)[1]).exists())
+    listed: dict[str, set[str]] = {}
+    for folder, inside in itertools.groupby(sorted(remote), key=lambda url: url.rpartition("/")[0]):
+        several = list(inside)
+        listed[folder] = set(RemoteFile(several[0], retry_for).listed()) if len(several) > 1 else set()
+    unlisted = [url for url in remote if locate(url)[1] not in listed[url.rpartition("/")[0]]]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(lambda url: RemoteFile(url, retry_for).info(), unlisted):
+            pass
+
+
+def _require_found(pattern: str, found: object) -> None:
+    if not found:
+        raise InputError("`shards`", "files", f"nothing at {pattern}", "check the path")
 
 
 def _expand_braces(text: str) -> list[str]:
@@ -55,62 +84,52 @@ def _expand_braces(text: str) -> list[str]:
         raise InputError("`shards`", "braces such as {000..127}", f"{text!r}: {error}") from error
 
 
-@functools.lru_cache(maxsize=4096)
-def _locate(url: str) -> tuple[Any, str]:
-    """Return the file system of a path or URL, and the path in it."""
-    try:
-        fs, path = fsspec.url_to_fs(url)
-    except ImportError as error:
-        raise InputError("`shards`", f"a package that reads {url}", f"none: {error}") from error
-    except ValueError as error:
-        raise InputError("`shards`", "a path or a URL that fsspec knows", f"{url}: {error}") from error
-    return fs, path
+def is_local(url: str) -> bool:
+    """Return whether a path or URL is of this machine's file system."""
+    return isinstance(locate(url)[0], LocalFileSystem)
 
 
 def base_name(url: str) -> str:
-    """Return the file name of a path or URL."""
-    return PurePosixPath(url).name
+    """Return the file name of a path or URL, of which a signature is no part."""
+    return PurePosixPath(url.partition("?")[0] if "://" in url else url).name
 
 
 def size_of(url: str) -> int:
     """Return the size of a shard in bytes, without reading it."""
-    fs, path = _locate(url)
-    return int(fs.size(path))
+    return Path(locate(url)[1]).stat().st_size if is_local(url) else RemoteFile(url).info().nbytes
 
 
-def open_file(url: str) -> io.BufferedReader:
-    """Open a file to be read from its start on."""
-    fs, path = _locate(url)
-    return cast("io.BufferedReader", fs.open(path, "rb"))
+def open_file(path: str) -> io.BufferedReader:
+    """Open a file of this machine to be read from its start on."""
+    return Path(locate(path)[1]).open("rb")
 
 
-def read_range(url: str, start: int, length: int) -> bytes:
-    """Return up to `length` bytes of a file from `start`; says so on stderr while that takes long."""
-    fs, path = _locate(url)
-    with _WATCH.waiting_for(url):
-        if isinstance(fs, LocalFileSystem):  # fsspec's way takes twice as long
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs as much again)
-                file.seek(start)
-                return file.read(length)
-        data = bytes(fs.cat_file(path, start=start, end=start + length))
-    if len(data) > length:
-        raise InputError(url, "a server that answers range requests", "one that sends whole files", "copy the shards")
-    return data
+def read_range(path: str, start: int, length: int) -> bytes:
+    """Return up to `length` bytes of a file of this machine from `start`; says so on stderr while that takes long."""
+    with (
+        _WATCH.waiting_for(path),
+        open(locate(path)[1], "rb", buffering=0) as file,  # noqa: PTH123 (a Path costs as much again)
+    ):
+        file.seek(start)
+        return file.read(length)
 
 
-def sha256_of(url: str) -> str:
-    """Return the SHA-256 of a shard's bytes, hex."""
-    with open_file(url) as file:
+def sha256_of(path: str) -> str:
+    """Return the SHA-256 of the bytes of a file of this machine, hex."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
     """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
-    fs, location = _locate(path or urls[0].removesuffix(base_name(urls[0])) + "classes.txt")
-    if not path and not fs.exists(location):
-        return []
+    url = path or urls[0].removesuffix(urls[0].rpartition("/")[2]) + "classes.txt"
     try:
-        text = fs.cat_file(location).decode()
+        content = Path(locate(url)[1]).read_bytes() if is_local(url) else RemoteFile(url).read()
+        text = content.decode()
+    except (FileNotFoundError, MissingFileError):
+        if path:
+            raise
+        return []
     except UnicodeDecodeError as error:
-        raise InputError(location, "class names in UTF-8", "other bytes", "save it as UTF-8") from error
+        raise InputError(url, "class names in UTF-8", "other bytes", "save it as UTF-8") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -12,6 +12,7 @@ from ...runtime.cores import usable_cores
 from ...runtime.errors import InputError
 from ...runtime.reporting import SILENT, Reporter
 from .files import base_name, open_file, sha256_of, size_of
+from .mirror import DEFAULT, Held, Mirror
 
 MAX_BYTES = 2**28
 """The largest member that is read, 256 MiB."""
@@ -52,6 +53,8 @@ class ShardIndex:
 
     shard: Shard
     url: str
+    path: str
+    """Where it is read: at its URL, or in the mirror."""
     keys: list[str]
     targets: list[int]
     offsets: list[int]
@@ -64,14 +67,23 @@ def index_shards(
     *,
     digest: bool = True,
     screen: Callable[[ShardIndex], ShardIndex] = lambda index: index,
+    mirror: Mirror = DEFAULT,
     reporter: Reporter = SILENT,
 ) -> list[ShardIndex]:
-    """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`."""
+    """Read each shard once, several at a time, and return the indexes, `screen`ed, in the order of `urls`.
+
+    Those that are far away come through `mirror`.
+    """
     pool = ThreadPoolExecutor(max(8, usable_cores()))
+
+    def read(url: str) -> ShardIndex:
+        with mirror.holding(url) as held:
+            return screen(index_shard(url, held, digest=digest))
+
     reporter.start_at(0, len(urls))
     try:
         indexes = []
-        for index in pool.map(lambda url: screen(index_shard(url, digest=digest)), urls):
+        for index in pool.map(read, urls):
             indexes.append(index)
             reporter.advance()
         return indexes
@@ -86,7 +98,7 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
     """
     good: list[int] = []
     skipped: list[Skipped] = []
-    with open_file(index.url) as file:
+    with open_file(index.path) as file:
         for sample, (offset, nbytes) in enumerate(zip(index.offsets, index.nbytes, strict=True)):
             file.seek(offset)
             try:
@@ -113,16 +125,16 @@ def only(index: ShardIndex, kept: Sequence[int], skipped: Sequence[Skipped]) -> 
     return replace(index, **columns, skipped=(*index.skipped, *skipped))
 
 
-def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
-    """Return what is in a shard; ValueError names the shard, the key and what is wrong with it.
+def index_shard(url: str, held: Held | None = None, *, digest: bool = True) -> ShardIndex:
+    """Return what is in a shard, read where it is `held`; ValueError names the shard, the key and what is wrong.
 
     A sample is a run of members with one key: an image (`KEY.jpg`, `.jpeg`, `.png`, `.webp`) and its class number in
     `KEY.cls`; other members, links among them, are ignored. Names are text: nothing is ever written under one. Without
     `digest` the shard's SHA-256 is left empty.
     """
-    name = base_name(url)
+    name, held = base_name(url), held or Held(path=url)
     try:
-        groups = _groups(url, name)
+        groups = _groups(held.path, name)
     except (tarfile.TarError, EOFError, OverflowError) as error:
         raise InputError(
             name, "an uncompressed tar file", f"one that can't be read: {error}", "pack it again"
@@ -133,10 +145,12 @@ def index_shard(url: str, *, digest: bool = True) -> ShardIndex:
         if not (group.place and group.label is not None):
             missing = "cls" if group.place else "image"
             raise InputError(f"{name}, key {key}", "an image and a .cls", f"no {missing}")
+    sha256 = held.sha256 or (sha256_of(held.path) if digest else "")
     places = [group.place or (0, 0) for group in groups.values()]
     return ShardIndex(
-        shard=Shard(name=name, nbytes=size_of(url), sha256=sha256_of(url) if digest else ""),
+        shard=Shard(name=name, nbytes=size_of(held.path), sha256=sha256),
         url=url,
+        path=held.path,
         keys=list(groups),
         targets=[_target(name, key, group.label or b"") for key, group in groups.items()],
         offsets=[offset for offset, _ in places],
@@ -152,11 +166,11 @@ class _Group:
     label: bytes | None = None
 
 
-def _groups(url: str, name: str) -> dict[str, _Group]:
+def _groups(path: str, name: str) -> dict[str, _Group]:
     """Return the members of a tar by key; ValueError for one that can't be used."""
     groups: dict[str, _Group] = {}
     previous = None
-    with open_file(url) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+    with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             key, extension = _split(member.name)
             if not member.isfile() or extension not in (*IMAGE_EXTENSIONS, "cls"):

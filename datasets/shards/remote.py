@@ -1,0 +1,200 @@
+"""Files that are far away: what their server says of them, and their bytes, asked for until they come."""
+
+import contextlib
+import functools
+import random
+import re
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.asyn import sync
+
+from ...runtime.errors import InputError
+
+RETRY_FOR = 300.0
+"""Seconds for which a request is made again before it is given up."""
+_CLIENTS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
+"""Packages that read URLs of a protocol, where fsspec does not alone; also the extras of pyproject.toml."""
+Answer = TypeVar("Answer")
+_BLOCK = 1 << 22
+_AT_ONCE = 8
+_ANSWER_WITHIN = 60.0  # seconds for a block: a connection that stalls is given up, one of 70 kB/s is not
+_PAUSES = (0.1, 10.0)  # seconds before the first repetition, and at most
+_VERSION = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created")
+"""Names under which file systems say what changes with a file's bytes."""
+_SERVERS_FAULT, _TRY_AGAIN = 500, (408, 425, 429)
+"""From which answer on, and which of those below, a later request may succeed."""
+_FINAL = (
+    FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, TypeError,
+    NotImplementedError,
+)  # fmt: skip
+_CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""Of the errors of TLS, those of a connection that ended: the others are about who the server is."""
+_NO_ACCESS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""Errors of the clients' own that no repetition mends, by name: which client is installed is the user's choice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Info:
+    """What a server says of a file: its size in bytes, and what changes with its bytes, or nothing."""
+
+    nbytes: int
+    version: str
+
+
+class MissingFileError(InputError):
+    """A file that its server does not have."""
+
+
+@functools.lru_cache(maxsize=4096)
+def locate(url: str) -> tuple[Any, str]:
+    """Return the file system of a path or URL, and the path in it."""
+    try:
+        fs, path = fsspec.url_to_fs(url)
+    except ImportError as error:
+        protocol = url.partition("://")[0].rpartition("::")[2]
+        remedy = f"pip install {_CLIENTS[protocol]}" if protocol in _CLIENTS else str(error)
+        raise InputError("`shards`", f"a package that reads {without_secrets(url)}", "none", remedy) from error
+    except ValueError as error:
+        what = f"{without_secrets(url)}: {error}"
+        raise InputError("`shards`", "a path or a URL that fsspec knows", what) from error
+    return fs, path
+
+
+class RemoteFile:
+    """A file by its URL. Faults that pass are waited for; others are one ValueError that names it and the answer."""
+
+    def __init__(self, url: str, retry_for: float = RETRY_FOR) -> None:
+        self.name, self._retry_for = without_secrets(url), retry_for
+        self._fs, self._path = locate(url)
+
+    def info(self) -> Info:
+        """Return what the server says of the file."""
+        found = self._retried(lambda: self._call("info", self._path))
+        if found.get("size") is None:
+            raise InputError(self.name, "a server that says how long a file is", "one that does not", "copy the file")
+        version = next((str(found[name]) for name in _VERSION if found.get(name)), "")
+        return Info(nbytes=int(found["size"]), version=version)
+
+    def read(self) -> bytes:
+        """Return all of a small file."""
+        return self._retried(lambda: bytes(self._call("cat_file", self._path)))
+
+    def listed(self) -> list[str]:
+        """Return the paths in the file's folder, or none where the server lists no folders."""
+        try:
+            return list(self._call("ls", self._fs._parent(self._path), detail=False))
+        except Exception:  # each client has errors of its own, and what is missing is asked for one by one
+            return []
+
+    def blocks(self, start: int, nbytes: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` to the end of the `nbytes`, in order, several requests at a time."""
+        ranges = ((at, min(at + _BLOCK, nbytes)) for at in range(start, nbytes, _BLOCK))
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        asked: deque[Future[bytes]] = deque()
+        try:
+            for first, end in ranges:
+                asked.append(pool.submit(self._range, first, end, nbytes))
+                if start == first and len(block := asked[0].result()) > end - first:  # it knows no ranges
+                    yield block[start:]
+                    return
+                if len(asked) == _AT_ONCE:
+                    yield asked.popleft().result()
+            while asked:
+                yield asked.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _range(self, start: int, end: int, nbytes: int) -> bytes:
+        def ask() -> bytes:
+            data = bytes(self._call("cat_file", self._path, start=start, end=end))
+            if len(data) not in (end - start, nbytes):
+                raise OSError(f"{len(data)} of {end - start} bytes")
+            return data
+
+        return self._retried(ask)
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the file system, with a time limit where it allows one."""
+        if self._fs.async_impl:
+            asynchronous = getattr(self._fs, f"_{method}")
+            return sync(self._fs.loop, asynchronous, *args, timeout=_ANSWER_WITHIN, **kwargs)
+        return getattr(self._fs, method)(*args, **kwargs)
+
+    def _retried(self, ask: Callable[[], Answer]) -> Answer:
+        until, (pause, longest) = time.monotonic() + self._retry_for, _PAUSES
+        while True:
+            try:
+                return ask()
+            except Exception as error:  # each client has errors of its own
+                wait = pause * random.uniform(0.5, 1.0)
+                if passes := _passes(error):
+                    remedy = "run the same command again when it is well"
+                else:
+                    remedy = "check the URL and who may read it"
+                if not passes or time.monotonic() + wait > until:
+                    kind = MissingFileError if _is_missing(error) else InputError
+                    raise kind(self.name, "a file that can be read", _answer(error), remedy) from error
+            time.sleep(wait)
+            pause = min(2 * pause, longest)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without what stands in its URLs for a user, a password or a signature."""
+    text = re.sub(r"(\w+://)[^\s/'\"@]*@", r"\1", text)
+    return re.sub(r"(\w+://[^\s'\"?]*)\?[^\s'\"]*", r"\1", text)
+
+
+def _passes(error: BaseException) -> bool:
+    """Return whether an error may be another one, or none, when the request is made again."""
+    for one in _causes(error):
+        if status := _status(one):
+            return status >= _SERVERS_FAULT or status in _TRY_AGAIN
+        if isinstance(one, ssl.SSLError):
+            return isinstance(one, _CUT_SHORT)
+        if isinstance(one, _FINAL) or type(one).__name__ in _NO_ACCESS:
+            return False
+        if isinstance(one, OSError):
+            return True
+    return True
+
+
+def _is_missing(error: BaseException) -> bool:
+    first = _causes(error)[0]
+    return _status(first) == HTTPStatus.NOT_FOUND or (not _status(first) and isinstance(first, FileNotFoundError))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what it came of, the first cause first: clients hide a 503 behind a FileNotFoundError."""
+    chain = [error]
+    while (cause := chain[0].__cause__ or chain[0].__context__) and cause not in chain:
+        chain.insert(0, cause)
+    return chain
+
+
+def _status(error: BaseException) -> int:
+    """Return the status of an HTTP answer, as aiohttp and botocore keep it, or 0."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else 0
+
+
+def _answer(error: BaseException) -> str:
+    """Return an error in a few words, without secrets."""
+    for one in _causes(error):
+        if status := _status(one):
+            with contextlib.suppress(ValueError):
+                return f"the answer {status} {HTTPStatus(status).phrase}"
+            return f"the answer {status}"
+    first = _causes(error)[0]
+    text = without_secrets(str(first)).partition("\n")[0]
+    return f"{type(first).__name__}: {text}" if text else type(first).__name__

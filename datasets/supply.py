@@ -1,0 +1,116 @@
+"""Shards from far away: fetched before the rows that need them are rendered, and held in the mirror meanwhile."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ..runtime.errors import InputError
+from .order import Rows
+from .shards.files import is_local
+from .shards.index import Shard
+from .shards.mirror import Mirror
+
+_AT_ONCE = 4
+_ROWS_AHEAD = 1 << 15
+"""How many rows are known before they are rendered, so that what they need is there by then."""
+
+
+class Supply:
+    """The files of a run, by number, of which those from far away come through a mirror."""
+
+    def __init__(self, mirror: Mirror, urls: Sequence[str], shards: Sequence[Shard]) -> None:
+        """`shards` says what lies at `urls`; what is on this machine is read where it is."""
+        self._mirror, self._urls, self._shards = mirror, urls, shards
+        self.remote = frozenset(number for number, url in enumerate(urls) if not is_local(url))
+        self.paths = [
+            str(mirror.path(shards[number].sha256)) if number in self.remote else url for number, url in enumerate(urls)
+        ]
+
+    def nbytes(self, files: Iterable[int]) -> int:
+        """Return how many bytes some files take in the mirror."""
+        return sum(self._shards[file].nbytes for file in files if file in self.remote)
+
+    def require_room(self, window: int = 0) -> None:
+        """Raise ValueError if the mirror can't hold two windows of shards, or all with `window` 0."""
+        sizes = sorted((self.nbytes([file]) for file in self.remote), reverse=True)
+        needed = sum(sizes[: 2 * window] if window else sizes)
+        if needed > self._mirror.limit:
+            what = f"two windows of {window} shards" if window else f"all {len(sizes)} shards, shuffled as one"
+            remedy = f"enlarge it, or {'shuffle in a' if not window else 'name a smaller'} `window`"
+            raise InputError("`mirror_size`", f"{needed:,} bytes for {what}", f"{self._mirror.limit:,}", remedy)
+
+    def fits(self, files: Iterable[int]) -> bool:
+        """Return whether the mirror may hold some files at once."""
+        return self.nbytes(files) <= self._mirror.limit
+
+    def hold(self, file: int) -> None:
+        """Have a file here until it is `let_go`. Raises ValueError as `Mirror.hold` does."""
+        if file in self.remote:
+            self._mirror.hold(self._urls[file], self._shards[file].sha256, self._shards[file].nbytes)
+
+    def let_go(self, file: int) -> None:
+        """Let a file make room for others."""
+        if file in self.remote:
+            self._mirror.let_go(self._shards[file].sha256)
+
+
+class LookAhead:
+    """Batches of rows on their way to be rendered: what they read from is here from then on until they are `done`."""
+
+    def __init__(self, supply: Supply, files_of: Callable[[Rows], frozenset[int]]) -> None:
+        """`files_of` says from which files rows are rendered."""
+        self._supply, self._files_of = supply, files_of
+        self._pool = ThreadPoolExecutor(_AT_ONCE)
+        self._held: dict[int, Future[None]] = {}
+        self._uses: Counter[int] = Counter()
+        self._ahead: deque[tuple[Rows, frozenset[int]]] = deque()
+        self._out: deque[frozenset[int]] = deque()
+
+    def supplied(self, batches: Iterable[Rows]) -> Iterator[Rows]:
+        """Yield each batch once its files are here, and fetch those of later ones meanwhile."""
+        source = iter(batches)
+        following = next(source, None)
+        try:
+            while following is not None or self._ahead:
+                while following is not None and self._take(following):
+                    following = next(source, None)
+                rows, files = self._ahead.popleft()
+                for file in files:
+                    self._held[file].result()
+                self._out.append(files)
+                yield rows
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def done(self) -> None:
+        """Note that the first of the batches that are out has been rendered."""
+        self._release(self._out.popleft())
+
+    def _take(self, rows: Rows) -> bool:
+        """Begin to fetch what `rows` need, if it is time and there is room for it."""
+        if sum(len(ahead) for ahead, _ in self._ahead) > _ROWS_AHEAD:
+            return False
+        files = self._files_of(rows)
+        if not self._supply.fits(files | self._uses.keys()):
+            if self._ahead:
+                return False
+            self._forget()
+        for file in files - self._held.keys():
+            self._held[file] = self._pool.submit(self._supply.hold, file)
+        self._uses.update(files)
+        self._ahead.append((rows, files))
+        return True
+
+    def _forget(self) -> None:
+        """Let go of what the batches that are out need; where it goes before they are rendered, it comes again."""
+        for files in self._out:
+            self._release(files)
+        self._out = deque(frozenset() for _ in self._out)
+
+    def _release(self, files: frozenset[int]) -> None:
+        self._uses.subtract(files)
+        for file in files:
+            if not self._uses[file]:
+                del self._uses[file]
+                del self._held[file]
+                self._supply.let_go(file)
