@@ -65,7 +65,7 @@ def block_sizes(store: Store) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 def command_to_fill(store: Store) -> str:
     """Return the command that does what is missing, with the shards' names, which are wherever they are."""
-    shards = names_in_braces([shard.name for shard in store.manifest.shards])
+    shards = names_in_braces(store.manifest.shard_names)
     command = ["distillcache", "cache-teacher", "--shards", shards, "--cache", str(store.path)]
     return shlex.join([*command, "--teacher", store.manifest.teacher.name])
 

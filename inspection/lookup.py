@@ -80,7 +80,7 @@ class Filter:
         targets = store.targets()
         chosen = np.arange(targets.shape[1]) < store.counts[:, None]
         if self.shards:
-            names = np.array([shard.name for shard in store.manifest.shards], dtype=object)
+            names = np.array(store.manifest.shard_names, dtype=object)
             chosen &= _any(names, self.shards, "shard")[:, None]
         if self.classes:
             chosen &= np.isin(targets, [number for text in self.classes for number in classes_named(store, text)])
@@ -116,7 +116,7 @@ def listed(
         order = agreement.order((shards, samples))
         shards, samples = shards[order], samples[order]
     shards, samples = shards[:limit], samples[:limit]
-    names, classes = [shard.name for shard in store.manifest.shards], dict(enumerate(store.manifest.class_names))
+    names, classes = store.manifest.shard_names, dict(enumerate(store.manifest.class_names))
     targets = store.targets()[shards, samples].tolist()
     columns = {
         "shard": [names[shard] for shard in shards.tolist()],
@@ -173,7 +173,7 @@ def classes_named(store: Store, text: str) -> list[int]:
 def find(store: Store, key: str) -> Position:
     """Return where a key is, or of SHARD/KEY where several shards have it; ValueError if there is none."""
     keys = store.key_table()
-    names = [shard.name for shard in store.manifest.shards]
+    names = store.manifest.shard_names
     found = [(int(shard), int(sample)) for shard, sample in np.argwhere(keys == key) if sample < store.counts[shard]]
     for shard, name in enumerate(names):
         if key.startswith(f"{name}/"):

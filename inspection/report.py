@@ -92,12 +92,12 @@ def _parts(store: Store, found: Stats, shares: Agreement, data: dict[str, list[A
     )
     names = {
         "classes": store.manifest.class_names,
-        "shards": [shard.name for shard in store.manifest.shards],
+        "shards": store.manifest.shard_names,
         "kinds": KINDS,
         "relations": RELATIONS,
         "marks": [MARKS[relation] for relation in RELATIONS],
         "store": str(store.path),
-        "pattern": names_in_braces([shard.name for shard in store.manifest.shards]),
+        "pattern": names_in_braces(store.manifest.shard_names),
     }
     packed = zlib.compress(_json(data | names).encode(), 9)
     return {
