@@ -46,7 +46,10 @@ class Order:
     samples: Sequence[int]
     recipe: Recipe
     window: int = 0
-    """Shuffle within this many shards at a time; 0: within all. Smaller keeps fewer remote shards busy at once."""
+    """Shuffle within this many shards at a time, all groups of a shard in one epoch of a cycle; 0: within all shards,
+    some groups of each in every epoch. Smaller keeps fewer shards busy at once."""
+    by_group: bool = False
+    """With a window too, some groups of each shard in every epoch, as runs had it before checkpoints of format 4."""
 
     @property
     def repeats(self) -> int:
@@ -85,31 +88,28 @@ class Order:
     def epoch(self, epoch: int) -> Rows:
         """Return the rows of a whole epoch in training order.
 
-        An epoch is one phase of a cycle: every `repeats`-th group of the dataset, each in all views of the cycle, one
-        after the other (DeiT's repeated augmentation). Batches are slices of it, whatever the number of processes.
+        An epoch is one phase of a cycle: every `repeats`-th group of the dataset or, with a window, all groups of
+        every `repeats`-th shard, each in all views of the cycle, one after the other (DeiT's repeated augmentation).
+        Batches are slices of it, whatever the number of processes.
         """
-        cycle, phase = divmod(epoch, self.repeats)
-        groups, owners, first = [], [], 0
-        for shard in range(len(self.shards)):
-            of_shard = self.groups(shard, cycle)
-            groups.append(of_shard[(phase - first) % self.repeats :: self.repeats])
-            owners.append(np.full(len(groups[-1]), shard))
-            first += len(of_shard)
-        shards = permutation(self.seed, Stream.ORDER, (epoch, 0, 0), len(self.shards))
-        window = self.window or len(self.shards)
+        groups = self._groups_of(epoch)
+        drawn = permutation(self.seed, Stream.ORDER, (epoch, 0, 0), len(self.shards)).tolist()
+        shards = [shard for shard in drawn if shard in groups]
+        window = self.window or len(shards)
         chosen = []
         for number, start in enumerate(range(0, len(shards), window), start=1):
             inside = shards[start : start + window]
-            of_block, owners_of_block = (
-                np.concatenate([groups[s] for s in inside]),
-                np.concatenate([owners[s] for s in inside]),
-            )
+            of_block = np.concatenate([groups[shard] for shard in inside])
+            owners = np.repeat(inside, [len(groups[shard]) for shard in inside])
             shuffled = permutation(self.seed, Stream.ORDER, (epoch, number, 0), len(of_block))
-            chosen.append(self._rows(owners_of_block[shuffled], of_block[shuffled], cycle))
+            chosen.append(self._rows(owners[shuffled], of_block[shuffled], epoch // self.repeats))
         return _concatenate(chosen)
 
     def size(self, epoch: int) -> int:
-        """Return how many rows an epoch has, without drawing it: as many as that of its phase in any cycle."""
+        """Return how many rows an epoch has, without drawing it."""
+        if self._streams:
+            shards: list[int] = self._shards_of(epoch).tolist()
+            return sum(self.samples[shard] for shard in shards) * self.repeats
         phase, begun, samples = epoch % self.repeats, 0, 0
         size = self.recipe.group if self.recipe.mixes else 1
         for n in self.samples:
@@ -118,6 +118,35 @@ class Order:
             samples += len(chosen) * size - (-n % size if groups - 1 in chosen else 0)  # the last may not be full
             begun += groups
         return samples * self.repeats
+
+    def sizes(self, epochs: int) -> list[int]:
+        """Return how many rows each of so many epochs has."""
+        if self._streams:
+            return [self.size(epoch) for epoch in range(epochs)]
+        of_phase = [self.size(phase) for phase in range(min(epochs, self.repeats))]  # the same in every cycle
+        return [of_phase[epoch % self.repeats] for epoch in range(epochs)]
+
+    def _groups_of(self, epoch: int) -> dict[int, Int32s]:
+        """Return the groups of an epoch, by shard."""
+        cycle, phase = divmod(epoch, self.repeats)
+        if self._streams:
+            return {shard: self.groups(shard, cycle) for shard in self._shards_of(epoch).tolist()}
+        chosen, first = {}, 0
+        for shard in range(len(self.shards)):
+            of_shard = self.groups(shard, cycle)
+            chosen[shard] = of_shard[(phase - first) % self.repeats :: self.repeats]
+            first += len(of_shard)
+        return chosen
+
+    @property
+    def _streams(self) -> bool:
+        """Whether an epoch has whole shards: not where there are too few for one in each epoch of a cycle."""
+        return self.window > 0 and not self.by_group and len(self.shards) >= self.repeats
+
+    def _shards_of(self, epoch: int) -> NDArray[np.int64]:
+        """Return the shards of an epoch, of which each is in one epoch of a cycle."""
+        cycle, phase = divmod(epoch, self.repeats)
+        return permutation(self.seed, Stream.ORDER, (cycle, 0, 1), len(self.shards))[phase :: self.repeats]
 
     def _rows(self, shards: NDArray[np.int64], groups: Int32s, cycle: int) -> Rows:
         """Expand groups to rows: for each group, each view of the cycle, pair by pair, both ways."""

@@ -3,6 +3,7 @@
 import contextlib
 from collections import deque
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -80,10 +81,19 @@ class Replay:
         self._rows = lru_cache(maxsize=2)(self._order.epoch)
         self._labels = lru_cache(maxsize=1)(self._read_labels)
 
+    @property
+    def by_group(self) -> bool:
+        """Whether epochs are chosen as `Order.by_group` says, in which runs go on that began so."""
+        return self._order.by_group
+
+    @by_group.setter
+    def by_group(self, by_group: bool) -> None:
+        self._order = replace(self._order, by_group=by_group)
+        self._rows = lru_cache(maxsize=2)(self._order.epoch)
+
     def require_views(self, epochs: int) -> None:
         """Raise ValueError if the store has too few views for `epochs`, or an epoch has not even one batch."""
-        # Epochs of one cycle differ by a group or so; those of all cycles are alike.
-        shortest = min(self._order.size(epoch) for epoch in range(self._order.repeats))
+        shortest = min(self._order.sizes(max(epochs, self._order.repeats)))
         if shortest < self._batch_size:
             raise InputError("`batch_size`", f"at most an epoch's {shortest} views", self._batch_size)
         if self._store and not self._reuse and epochs > self._store.views:

@@ -26,8 +26,7 @@ class TrainingSet:
 
     def images(self, epochs: int, batch_size: int = 1) -> int:
         """Return how many images `epochs` show in whole batches of `batch_size`, which is all that is trained on."""
-        sizes = [self.order.size(epoch) // batch_size * batch_size for epoch in range(self.order.repeats)]
-        return sum(sizes[epoch % len(sizes)] for epoch in range(epochs))
+        return sum(size // batch_size * batch_size for size in self.order.sizes(epochs))
 
     @classmethod
     def stored(

@@ -16,8 +16,9 @@ from torch import nn
 from ..runtime import atomic
 from ..runtime.errors import InputError
 
-FORMAT = 3
-"""Of a checkpoint: 1 had no losses of the heads, 2 no names of what gets no weight decay: there timm decided."""
+FORMAT = 4
+"""Of a checkpoint: 1 had no losses of the heads, 2 no names of what gets no weight decay: there timm decided, and the
+epochs of 3 had some groups of each shard, also with a window of shards."""
 WEIGHTS_FORMAT = 1
 _METADATA = "distillcache"
 
@@ -37,14 +38,22 @@ class Progress:
 
 
 def save(
-    path: Path, config: dict[str, Any], progress: Progress, undecayed: Collection[str], **states: dict[str, Any]
+    path: Path,
+    config: dict[str, Any],
+    progress: Progress,
+    undecayed: Collection[str],
+    *,
+    by_group: bool,
+    **states: dict[str, Any],
 ) -> None:
     """Write everything that a resumed run needs to `path`: `model`, `optimizer`, and `ema` where there is one.
 
-    `undecayed` names the weights that are spared in the optimizer's groups, beside vectors and biases.
+    `undecayed` names the weights that are spared in the optimizer's groups, beside vectors and biases; `by_group` is
+    that of the run's `Order`.
     """
     noted = {name: getattr(progress, name) for name in Progress.__slots__}
-    state = {"format": FORMAT, "config": config, "progress": noted, "undecayed": sorted(undecayed), **states}
+    how = {"undecayed": sorted(undecayed), "by_group": by_group}
+    state = {"format": FORMAT, "config": config, "progress": noted, **how, **states}
     atomic.write(path, lambda file: torch.save(state, file))
 
 
@@ -64,6 +73,8 @@ def load(path: Path) -> dict[str, Any]:
             "remove it to start over, or name another `out`",
         ) from error
     _require_readable(path, found, FORMAT)
+    if found < 4:
+        state["by_group"] = True
     if found < 3:
         state["undecayed"] = None
     if found < 2 and state["progress"]["step"]:

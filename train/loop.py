@@ -79,6 +79,7 @@ class Training:
             if saved:
                 names = saved["undecayed"]
                 self.undecayed = undecayed_by_timm(self.model) if names is None else frozenset(names)
+                self.run.replay.by_group = saved["by_group"]
             self.optimizer, self.set_rate = optimizer_and_schedule(self.model, config, self.undecayed)
             if saved:
                 self._resume(saved)
@@ -210,7 +211,8 @@ class Training:
         states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.ema:
             states["ema"] = self.ema.module.state_dict()
-        checkpoint.save(self.last, asdict(self.config), self.progress, self.undecayed, **states)
+        by_group = self.run.replay.by_group
+        checkpoint.save(self.last, asdict(self.config), self.progress, self.undecayed, by_group=by_group, **states)
 
     def _heed(self, heard: Heard, loss_sum: torch.Tensor) -> None:
         if heard.bad_step:

@@ -90,6 +90,20 @@ def test_a_window_keeps_few_shards_in_use() -> None:
     assert len(set(order([30] * 8, group=2).epoch(0).shard[:60].tolist())) > 2
 
 
+@given(st.lists(st.integers(1, 20), min_size=3, max_size=9), st.integers(1, 4), st.integers(0, 3))
+def test_with_a_window_a_cycle_asks_for_each_shard_in_one_epoch(samples: list[int], window: int, cycle: int) -> None:
+    o = order(samples, window=window)
+    shards = [set(o.epoch(3 * cycle + phase).shard.tolist()) for phase in range(3)]
+    assert sorted(shard for of_epoch in shards for shard in of_epoch) == list(range(len(samples)))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert o.sizes(9) == [len(o.epoch(epoch)) for epoch in range(9)]
+
+
+def test_in_a_window_other_shards_follow_in_each_cycle() -> None:
+    o = order([4] * 12, window=2)
+    assert len({frozenset(o.epoch(3 * cycle).shard.tolist()) for cycle in range(8)}) > 4
+
+
 def test_without_mixing_everyone_is_alone() -> None:
     rows = order([7, 8], recipe="crop").epoch(0)
     assert len(rows) == 15 and set(rows.partner.tolist()) == {ALONE}
