@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .store import Store
 from .teacher import Teacher
 
 _INDEXED = 16
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +96,9 @@ def estimate(
     """
     samples = sum(len(index.keys) for index in indexes)
     if len(indexes) < len(urls):
-        samples = round(samples * sum(map(size_of, urls)) / sum(index.shard.nbytes for index in indexes))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # far away each is a request
+            nbytes = sum(pool.map(size_of, urls))
+        samples = round(samples * nbytes / sum(index.shard.nbytes for index in indexes))
     with mirror.holding(indexes[0].url):
         index = without_bad_images(indexes[0], pixels.decode, skip=True)
     with tempfile.TemporaryDirectory(prefix="distillcache-") as folder:

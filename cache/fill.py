@@ -117,7 +117,10 @@ def _fill_once(
 def _claimed(store: Store, samples: Samples, claims: Claims) -> Iterator[Unit]:
     """Yield units that are still to do and now ours, from shards that are still what they were."""
     verified: set[int] = set()
-    for unit in store.units():
+    units = store.units()
+    if samples.supply and not samples.supply.fits(samples.supply.remote):
+        units = sorted(units, key=lambda unit: unit.shard)  # so that each is fetched once
+    for unit in units:
         if not claims.take(_number(store, unit)):
             continue
         if not (missing := store.missing_views(unit.block, unit.shard)):  # another process was faster

@@ -47,7 +47,9 @@ _optimizer_options = (
     click.option("--smoothing", type=float, default=0.1, show_default=True, help="Label smoothing of the target."),
     click.option("--drop-path", type=float, default=0.1, show_default=True, help="Stochastic depth."),
     click.option("--crop-pct", type=float, default=0.875, show_default=True, help="Centre crop of the evaluation."),
-    click.option("--window", type=int, default=0, help="Shuffle within this many shards.  [default: all]"),
+    click.option(
+        "--window", type=int, help="Shuffle in so many shards.  [default: all, or half of what the mirror holds]"
+    ),
     click.option("--reuse-views", is_flag=True, help="Allow more epochs than cached views."),
     click.option("--allow-drift", is_flag=True, help="Train though views here differ from the teacher's."),
     click.option("--seed", type=SEED, default=0, show_default=True),
@@ -96,6 +98,7 @@ def train_student(
     from ..replay.training_set import TrainingSet
     from ..runtime.processes import join, leave
     from ..train.config import Config, Place
+    from ..train.metrics import window_of
     from .opening import open_store
 
     processes, device_name = join(device_name)
@@ -106,10 +109,13 @@ def train_student(
         if cache and (recipe or overrides or image_size):
             remedy = "leave out `recipe`, `set` and `image_size`, or `cache`"
             raise InputError("recipe", "the store's own", "another", remedy)
+        window = window_of(out) if asked["window"] is None else asked["window"]
         if cache:
-            data = TrainingSet.stored(open_store(cache), shards, asked["window"], mirror_for(shards))
+            data = TrainingSet.stored(open_store(cache), shards, window, mirror_for(shards))
         else:
-            data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], asked["window"])
+            data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], window)
+        if window is None and data.order.window and processes.first:
+            say(f"the mirror can't hold all shards: shuffled in windows of {data.order.window}", err=True)
         config = Config.resolve(data, device.type, kwargs, **asked)
         student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
         held_out = reading.held_out(val_shards) if processes.first else None
@@ -120,7 +126,7 @@ def train_student(
 
 
 def _fresh(
-    shards: Sequence[str], recipe: str, overrides: Sequence[str], size: int | None, seed: int, window: int = 0
+    shards: Sequence[str], recipe: str, overrides: Sequence[str], size: int | None, seed: int, window: int | None = None
 ) -> "TrainingSet":
     from ..datasets.augment.recipes import named
     from ..replay.training_set import TrainingSet

@@ -1,5 +1,6 @@
 """Shards from far away: fetched before the rows that need them are rendered, and held in the mirror meanwhile."""
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,14 +31,22 @@ class Supply:
         """Return how many bytes some files take in the mirror."""
         return sum(self._shards[file].nbytes for file in files if file in self.remote)
 
-    def require_room(self, window: int = 0) -> None:
-        """Raise ValueError if the mirror can't hold two windows of shards, or all with `window` 0."""
+    def window(self, asked: int | None) -> int:
+        """Return in how many shards to shuffle: as is `asked`, or in all if the mirror holds them, or in half of what
+        it holds, so that the next window comes while one is used.
+
+        Raises ValueError if it can't hold two windows of what is asked for, or of one shard.
+        """
         sizes = sorted((self.nbytes([file]) for file in self.remote), reverse=True)
-        needed = sum(sizes[: 2 * window] if window else sizes)
+        fitting = sum(1 for total in itertools.accumulate(sizes) if total <= self._mirror.limit)
+        if asked is None:
+            asked = 0 if fitting == len(sizes) else max(1, fitting // 2)
+        needed = sum(sizes[: 2 * asked] if asked else sizes)
         if needed > self._mirror.limit:
-            what = f"two windows of {window} shards" if window else f"all {len(sizes)} shards, shuffled as one"
-            remedy = f"enlarge it, or {'shuffle in a' if not window else 'name a smaller'} `window`"
+            what = f"two windows of {asked} shards" if asked else f"all {len(sizes)} shards, shuffled as one"
+            remedy = "enlarge it" if asked == 1 else f"enlarge it, or ask for `window={max(1, fitting // 2)}`"
             raise InputError("`mirror_size`", f"{needed:,} bytes for {what}", f"{self._mirror.limit:,}", remedy)
+        return asked
 
     def fits(self, files: Iterable[int]) -> bool:
         """Return whether the mirror may hold some files at once."""

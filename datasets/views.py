@@ -101,6 +101,8 @@ class Renderer:
         try:
             return pixels.decode(self.samples.read(shard, sample))
         except InputError as error:
+            if error.where:  # of the shard, not of this image: it did not come to the mirror
+                raise
             raise SampleError(shard, sample, self.samples.file_name(shard, sample), error) from error
         except OSError as error:
             gone = InputError(

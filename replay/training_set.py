@@ -30,17 +30,16 @@ class TrainingSet:
 
     @classmethod
     def stored(
-        cls, store: Store, shards: str | Sequence[str], window: int = 0, mirror: Mirror = DEFAULT
+        cls, store: Store, shards: str | Sequence[str], window: int | None = None, mirror: Mirror = DEFAULT
     ) -> "TrainingSet":
-        """Return the views of a store, rendered from `shards` (see `expand`).
+        """Return the views of a store, rendered from `shards` (see `expand`), in the order of a `window` of those.
 
-        Raises ValueError if those are others, or come from far away and `mirror` is too small for their order.
+        Where no window is asked for they are shuffled as one, or in as many as `mirror` has room for, where they come
+        from far away. Raises ValueError if they are others, or if `mirror` is too small for them.
         """
         manifest, samples = store.manifest, store.samples(expand(shards, mirror.retry_for), mirror)
-        if samples.supply:
-            samples.supply.require_room(window)
         return cls(
-            order=store.order(window),
+            order=store.order(_window(samples, window)),
             samples=samples,
             store=store,
             classes=manifest.teacher.classes,
@@ -53,23 +52,25 @@ class TrainingSet:
         shards: str | Sequence[str],
         recipe: Recipe,
         seed: int,
-        window: int = 0,
+        window: int | None = None,
         mirror: Mirror = DEFAULT,
         reporter: Reporter = SILENT,
     ) -> "TrainingSet":
         """Return as many views as are asked for, without labels, of `shards` (see `expand`), which are read.
 
-        Raises ValueError for what is wrong with those, or if they come from far away and `mirror` is too small.
+        Of `window` see `stored`. Raises ValueError for what is wrong with the shards, or if `mirror` is too small.
         """
         indexes = index_shards(expand(shards, mirror.retry_for), mirror=mirror, reporter=reporter)
         samples = samples_of(indexes, seed, mirror)
-        if samples.supply:
-            samples.supply.require_room(window)
-        names = [index.shard.name for index in indexes]
+        names, counts = [index.shard.name for index in indexes], samples.count.tolist()
         return cls(
-            order=Order(seed=seed, shards=names, samples=samples.count.tolist(), recipe=recipe, window=window),
+            order=Order(seed=seed, shards=names, samples=counts, recipe=recipe, window=_window(samples, window)),
             samples=samples,
             store=None,
             classes=max(len(class_names(samples.files)), 1 + int(samples.target.max())),
             fingerprint=fingerprint(recipe, seed, (index.shard for index in indexes)),
         )
+
+
+def _window(samples: Samples, asked: int | None) -> int:
+    return samples.supply.window(asked) if samples.supply else asked or 0

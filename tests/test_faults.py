@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from distillcache.cache.store import Store
 
 from .conftest import run
+from .servers import Server
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 ONE_PROCESS = PAGE.read_text().partition("## How a run ends")[0]  # the rest is tests/test_ends.py's
@@ -537,8 +538,35 @@ def _(bench: Bench) -> Result:
 @fault("a checkpoint of a newer format")
 def _(bench: Bench) -> Result:
     (bench.folder / "out").mkdir()
-    torch.save({"format": 4}, bench.folder / "out" / "last.pt")
+    torch.save({"format": 5}, bench.folder / "out" / "last.pt")
     return bench.train()
+
+
+def far_away(bench: Bench, *more: object, answer: int = 0) -> Result:
+    """Train on shards of a web server, which has an answer of its own if it is told one."""
+    with Server(bench.folder, lambda request, number: answer and request.refuse(answer)) as server:
+        shards = f"{server.url}/train-{{0,1}}.tar"
+        return bench.train("--mirror", bench.folder / "mirror", "--retry-for", 0.1, *more, shards=shards)
+
+
+def replaced(bench: Bench) -> Result:
+    shutil.copy(bench.folder / "train-1.tar", bench.folder / "train-0.tar")
+    return far_away(bench)
+
+
+FAULTS |= {
+    "shards that their server does not give out": lambda bench: far_away(bench, answer=403),
+    "a server that is not well": lambda bench: far_away(bench, answer=503),
+    "a shard that was replaced on its server": replaced,
+    "a mirror that can't hold two windows": lambda bench: far_away(bench, "--mirror-size", "100K", "--window", 1),
+    "a size that is none": lambda bench: far_away(bench, "--mirror-size", "much"),
+}
+
+
+@fault("a shard that its server does not have")
+def _(bench: Bench) -> Result:
+    with Server(bench.folder) as server:
+        return bench.run("mirror", "--prefetch", f"{server.url}/train-9.tar", "--mirror", bench.folder / "mirror")
 
 
 @fault("class folders without images")

@@ -39,7 +39,7 @@ class Hyperparameters(TypedDict):
     drop_path: float
     ema_decay: float
     seed: int
-    window: int
+    window: int | None
     reuse_views: bool
     allow_drift: bool
     crop_pct: float
@@ -113,6 +113,7 @@ class Config:
             "amp": device == "cuda",
         }
         fields: dict[str, Any] = defaults | {name: value for name, value in asked.items() if value is not None}
+        fields |= {"window": data.order.window}
         fields |= {"distill": distill, "init": str(asked["init"] or ""), "model_kwargs": model_kwargs}
         return cls(classes=data.classes, size=data.order.recipe.size, data=data.fingerprint, **fields)
 

@@ -31,6 +31,15 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     _write_json(folder / "summary.json", summary)
 
 
+def window_of(folder: Path) -> int | None:
+    """Return in how many shards at a time the run in a folder shuffles, or None where there is none to go on with."""
+    try:
+        window = json.loads((folder / "config.json").read_text())["config"]["window"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return window if isinstance(window, int) and (folder / "last.pt").exists() else None
+
+
 class RunFolder:
     """Writes config.json, metrics.csv and curves.png, each whole or not at all, and TensorBoard's events."""
 

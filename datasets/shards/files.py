@@ -6,7 +6,6 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import braceexpand
@@ -14,20 +13,19 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ...runtime.errors import InputError
 from ...runtime.watch import Watch
-from .remote import RETRY_FOR, MissingFileError, RemoteFile, locate
+from .remote import RETRY_FOR, MissingFileError, RemoteFile, locate, without_secrets
 
 _WATCH = Watch()
 _MOST = 1_000_000  # shards that braces may name
-_AT_ONCE = 16
 
 
 def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]:
     """Return the shards that paths, globs, braces and fsspec URLs name, sorted by base name.
 
-    `retry_for`: seconds for which a server that fails is asked again. Raises ValueError if nothing matches, or if two
-    shards have one base name (the store tells shards apart by it).
+    Far away only globs are looked for, by one listing, which is asked for again for `retry_for` seconds; what is not
+    there shows when it is fetched. Raises ValueError if nothing matches, or if two shards have one base name (the store
+    tells shards apart by it).
     """
-    named: list[str] = []
     urls: set[str] = set()
     for text in [spec] if isinstance(spec, str) else spec:
         if not text or text.startswith("pipe:") or "\n" in text:
@@ -37,13 +35,14 @@ def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]
             if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
                 raise InputError("`shards`", "tar files", f"the folder {text}", f"name those in it: '{text}/*.tar'")
             if any(c in path for c in ("*[" if "://" in pattern else "*?[")):
-                found = fs.glob(path)
-                _require_found(pattern, found)
-                urls.update(fs.unstrip_protocol(p) if "://" in pattern else p for p in found)
+                found = [_as_named(p, pattern) for p in RemoteFile(pattern, retry_for).glob()]
+            elif "://" in pattern:
+                found = [pattern] if not is_local(pattern) or Path(path).exists() else []
             else:
-                named.append(pattern)
-    _require_present(named, retry_for)
-    urls.update(pattern if "://" in pattern else locate(pattern)[1] for pattern in named)
+                found = [path] if Path(path).exists() else []
+            if not found:
+                raise InputError("`shards`", "files", f"nothing at {without_secrets(pattern)}", "check the path")
+            urls.update(found)
     ordered = sorted(urls, key=lambda url: (base_name(url), url))
     for one, other in itertools.pairwise(ordered):
         if base_name(one) == base_name(other):
@@ -51,27 +50,18 @@ def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]
     return ordered
 
 
-def _require_present(urls: Sequence[str], retry_for: float) -> None:
-    """Raise ValueError for a file that is not there; many of one folder far away are looked for in one listing."""
-    remote = []
-    for url in urls:
-        if not is_local(url):
-            remote.append(url)
-        else:
-            _require_found(url, Path(locate(url)[1]).exists())
-    listed: dict[str, set[str]] = {}
-    for folder, inside in itertools.groupby(sorted(remote), key=lambda url: url.rpartition("/")[0]):
-        several = list(inside)
-        listed[folder] = set(RemoteFile(several[0], retry_for).listed()) if len(several) > 1 else set()
-    unlisted = [url for url in remote if locate(url)[1] not in listed[url.rpartition("/")[0]]]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(lambda url: RemoteFile(url, retry_for).info(), unlisted):
-            pass
-
-
 def _require_found(pattern: str, found: object) -> None:
     if not found:
         raise InputError("`shards`", "files", f"nothing at {pattern}", "check the path")
+
+
+def _as_named(path: str, pattern: str) -> str:
+    """Return a path that a file system found as a URL, chained as the pattern is, or as a path where that is one."""
+    if "://" not in pattern:
+        return path
+    chain, _, last = pattern.rpartition("::")
+    url = str(locate(last)[0].unstrip_protocol(path))
+    return f"{chain}::{url}" if chain else url
 
 
 def _expand_braces(text: str) -> list[str]:

@@ -87,12 +87,9 @@ class RemoteFile:
         """Return all of a small file."""
         return self._retried(lambda: bytes(self._call("cat_file", self._path)))
 
-    def listed(self) -> list[str]:
-        """Return the paths in the file's folder, or none where the server lists no folders."""
-        try:
-            return list(self._call("ls", self._fs._parent(self._path), detail=False))
-        except Exception:  # each client has errors of its own, and what is missing is asked for one by one
-            return []
+    def glob(self) -> list[str]:
+        """Return the paths that match this one, where it is a pattern."""
+        return self._retried(lambda: list(self._call("glob", self._path)))
 
     def blocks(self, start: int, nbytes: int) -> Iterator[bytes]:
         """Yield the bytes from `start` to the end of the `nbytes`, in order, several requests at a time."""
@@ -196,5 +193,7 @@ def _answer(error: BaseException) -> str:
                 return f"the answer {status} {HTTPStatus(status).phrase}"
             return f"the answer {status}"
     first = _causes(error)[0]
+    if isinstance(first, FileNotFoundError):
+        return "no such file"
     text = without_secrets(str(first)).partition("\n")[0]
     return f"{type(first).__name__}: {text}" if text else type(first).__name__

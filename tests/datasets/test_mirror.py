@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 import webdataset
 
 from distillcache.datasets.augment.recipes import named
@@ -113,11 +115,12 @@ def test_a_mirror_smaller_than_the_data_stays_within_its_limit(
     try:
         cached = run("cache-teacher", *here, "--teacher", teacher_folder, "--image-size", SIZE, "--views", 3)
         assert cached.exit_code == 0, cached.output
-        refused = run("train-student", *here, *student, "--out", tmp_path / "all")
+        refused = run("train-student", *here, *student, "--out", tmp_path / "refused", "--window", 3)
         assert refused.exit_code == 2
-        assert "bytes for all 6 shards, shuffled as one" in refused.output and "--window" in refused.output
-        windowed = run("train-student", *here, *student, "--out", tmp_path / "windowed", "--window", 1)
+        assert "bytes for two windows of 3 shards" in refused.output and "--window 1" in refused.output
+        windowed = run("train-student", *here, *student, "--out", tmp_path / "windowed")
         assert windowed.exit_code == 0, windowed.output
+        assert "shuffled in windows of 1" in windowed.output
     finally:
         ended.set()
         watching.join()
@@ -268,3 +271,86 @@ def test_a_full_disk_is_named(server: Server, tmp_path: Path) -> None:
         subprocess.run(["umount", "--lazy", mirror], check=True)
     assert found.exit_code == 2
     assert "No space left on device" in found.output and str(mirror) in found.output
+
+
+@pytest.fixture(scope="module")
+def bucket(folder: Path) -> Iterator[str]:
+    """The shards in S3, as moto serves it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    given = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (given | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
+            patch.setenv(name, value)
+        store = s3fs.S3FileSystem()
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                store.mkdir("images")
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        store.put([str(path) for path in folder.glob("*.tar")], "images/")
+        yield "s3://images"
+    process.kill()
+    process.wait()
+
+
+def test_shards_in_s3_are_those_on_disk(
+    bucket: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_BLOCK", 1 << 17)
+    mirror = Mirror(tmp_path / "mirror")
+    for pattern in ("train-{0..5}.tar", "train-*.tar"):
+        urls = expand(f"{bucket}/{pattern}")
+        assert [url.rpartition("/")[2] for url in urls] == sorted(path.name for path in folder.glob("*.tar"))
+    near = samples_of(index_shards(expand(f"{folder}/*.tar")), 0)
+    far = samples_of(index_shards(urls, mirror=mirror), 0, mirror)
+    assert rendered(far, 2) == rendered(near, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("{bucket}/nothing.tar", "found no such file"),
+        ("s3://no-such-bucket/train-0.tar", "the answer 404 Not Found"),
+    ],
+)
+def test_what_s3_does_not_have_is_one_line(bucket: str, tmp_path: Path, url: str, line: str) -> None:
+    found = run("mirror", "--prefetch", url.format(bucket=bucket), "--mirror", tmp_path / "mirror")
+    assert found.exit_code == 2 and line in found.output.strip().splitlines()[-1]
+
+
+def test_with_a_store_and_a_full_mirror_no_server_is_asked(folder: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    with Server(folder) as server:
+        here = ["--shards", f"{server.url}/train-{{0..5}}.tar", "--mirror", tmp_path / "mirror", "--device", "cpu"]
+        here += ["--batch-size", 8, "--cache", tmp_path / "store.zarr"]
+        cached = run("cache-teacher", *here, "--teacher", teacher_folder, "--image-size", SIZE, "--views", 3)
+        assert cached.exit_code == 0, cached.output
+    student = ["--model-kwargs", "img_size=32 embed_dim=24 depth=1 num_heads=3", "--warmup-epochs", 0, "--epochs", 1]
+    trained = run("train-student", *here, *student, "--out", tmp_path / "out")
+    assert trained.exit_code == 0, trained.output
+
+
+@pytest.mark.parametrize("pattern", ["simplecache::{url}/train-{{0..5}}.tar", "{url}/train-*.tar"])
+def test_chains_and_globs_name_the_same_shards(folder: Path, tmp_path: Path, pattern: str) -> None:
+    def listed(request: Request, number: int) -> bool:
+        if request.path != "/" or request.command != "GET":
+            return False
+        body = "".join(f'<a href="{path.name}">{path.name}</a>\n' for path in sorted(folder.iterdir())).encode()
+        request.send_response(200)
+        request.send_header("Content-Type", "text/html")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+        return True
+
+    with Server(folder, listed) as server:
+        urls = expand(pattern.format(url=server.url))
+        assert len(urls) == COUNT and server.requests.total() <= 1
+        with Mirror(tmp_path / "mirror").holding(urls[2]) as held:
+            assert Path(held.path).read_bytes() == (folder / "train-2.tar").read_bytes()
