@@ -351,6 +351,6 @@ def test_chains_and_globs_name_the_same_shards(folder: Path, tmp_path: Path, pat
 
     with Server(folder, listed) as server:
         urls = expand(pattern.format(url=server.url))
-        assert len(urls) == COUNT and server.requests.total() < 4
+        assert len(urls) == COUNT and server.requests.total() < 6  # of which fsspec makes several
         with Mirror(tmp_path / "mirror").holding(urls[2]) as held:
             assert Path(held.path).read_bytes() == (folder / "train-2.tar").read_bytes()
