@@ -52,6 +52,11 @@ class Supply:
         """Return whether the mirror may hold some files at once."""
         return self.nbytes(files) <= self._mirror.limit
 
+    def fetch(self, file: int) -> None:
+        """Have a file here, as long as nothing else needs its room. Raises ValueError as `Mirror.hold` does."""
+        self.hold(file)
+        self.let_go(file)
+
     def hold(self, file: int) -> None:
         """Have a file here until it is `let_go`. Raises ValueError as `Mirror.hold` does."""
         if file in self.remote:
@@ -64,62 +69,70 @@ class Supply:
 
 
 class LookAhead:
-    """Batches of rows on their way to be rendered: what they read from is here from then on until they are `done`."""
+    """Batches of rows on their way to be rendered: fetches what later ones read from, holds what those that are out do.
+
+    What was fetched ahead makes room for others if it must, such as for the held-out shards between two epochs.
+    """
 
     def __init__(self, supply: Supply, files_of: Callable[[Rows], frozenset[int]]) -> None:
         """`files_of` says from which files rows are rendered."""
         self._supply, self._files_of = supply, files_of
-        self._pool = ThreadPoolExecutor(_AT_ONCE)
-        self._held: dict[int, Future[None]] = {}
-        self._uses: Counter[int] = Counter()
         self._ahead: deque[tuple[Rows, frozenset[int]]] = deque()
+        self._coming: dict[int, Future[None]] = {}  # of the files that batches ahead need
         self._out: deque[frozenset[int]] = deque()
+        self._uses: Counter[int] = Counter()  # of each file that is held, by batches that are out
 
     def supplied(self, batches: Iterable[Rows]) -> Iterator[Rows]:
         """Yield each batch once its files are here, and fetch those of later ones meanwhile."""
         source = iter(batches)
         following = next(source, None)
+        pool = ThreadPoolExecutor(_AT_ONCE)
         try:
             while following is not None or self._ahead:
-                while following is not None and self._take(following):
+                while following is not None and self._take(following, pool):
                     following = next(source, None)
                 rows, files = self._ahead.popleft()
-                for file in files:
-                    self._held[file].result()
+                self._hold(files)
                 self._out.append(files)
                 yield rows
         finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._forget()
 
     def done(self) -> None:
         """Note that the first of the batches that are out has been rendered."""
-        self._release(self._out.popleft())
+        self._let_go(self._out.popleft())
 
-    def _take(self, rows: Rows) -> bool:
+    def _take(self, rows: Rows, pool: ThreadPoolExecutor) -> bool:
         """Begin to fetch what `rows` need, if it is time and there is room for it."""
-        if sum(len(ahead) for ahead, _ in self._ahead) > _ROWS_AHEAD:
-            return False
         files = self._files_of(rows)
-        if not self._supply.fits(files | self._uses.keys()):
-            if self._ahead:
-                return False
-            self._forget()
-        for file in files - self._held.keys():
-            self._held[file] = self._pool.submit(self._supply.hold, file)
-        self._uses.update(files)
+        full = sum(len(ahead) for ahead, _ in self._ahead) > _ROWS_AHEAD
+        if self._ahead and (full or not self._supply.fits(files | self._coming.keys() | self._uses.keys())):
+            return False
+        for file in files - self._coming.keys() - self._uses.keys():
+            self._coming[file] = pool.submit(self._supply.fetch, file)
         self._ahead.append((rows, files))
         return True
 
-    def _forget(self) -> None:
-        """Let go of what the batches that are out need; where it goes before they are rendered, it comes again."""
-        for files in self._out:
-            self._release(files)
-        self._out = deque(frozenset() for _ in self._out)
-
-    def _release(self, files: frozenset[int]) -> None:
-        self._uses.subtract(files)
+    def _hold(self, files: frozenset[int]) -> None:
+        if not self._supply.fits(files | self._uses.keys()):
+            self._forget()
         for file in files:
+            if file in self._coming:
+                self._coming.pop(file).result()
+            if not self._uses[file]:
+                self._supply.hold(file)
+            self._uses[file] += 1
+
+    def _let_go(self, files: frozenset[int]) -> None:
+        for file in files:
+            self._uses[file] -= 1
             if not self._uses[file]:
                 del self._uses[file]
-                del self._held[file]
                 self._supply.let_go(file)
+
+    def _forget(self) -> None:
+        """Let go of what the batches that are out need; what goes before they are rendered comes again."""
+        for files in self._out:
+            self._let_go(files)
+        self._out = deque(frozenset() for _ in self._out)
