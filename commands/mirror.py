@@ -69,8 +69,8 @@ mirror_options = (
 )
 
 
-def mirror_for(shards: Sequence[str]) -> "Mirror":
-    """Return the mirror that the command's options name; says where it is if any of `shards` comes from far away."""
+def mirror_for(shards: Sequence[str], *, tell: bool = True) -> "Mirror":
+    """Return the mirror that the command's options name, and `tell` of it if any of `shards` comes from far away."""
     from ..datasets.shards.files import is_local
     from ..datasets.shards.mirror import Mirror
 
@@ -79,7 +79,7 @@ def mirror_for(shards: Sequence[str]) -> "Mirror":
         folder, limit, retry_for = (meta[f"{_KEPT}.{name}"] for name in ("mirror", "mirror_size", "retry_for"))
         meta[_KEPT] = Mirror(folder, limit, retry_for)
     kept: Mirror = meta[_KEPT]
-    if not meta.get(f"{_KEPT}.said") and not all(map(is_local, shards)):
+    if tell and not meta.get(f"{_KEPT}.said") and not all(map(is_local, shards)):
         meta[f"{_KEPT}.said"] = True
         held = f"{kept.nbytes():,} of at most {kept.limit:,} bytes"
         say(f"shards from far away come to {kept.folder}: {held}", err=True)

@@ -111,9 +111,9 @@ def train_student(
             raise InputError("recipe", "the store's own", "another", remedy)
         window = window_of(out) if asked["window"] is None else asked["window"]
         if cache:
-            data = TrainingSet.stored(open_store(cache), shards, window, mirror_for(shards))
+            data = TrainingSet.stored(open_store(cache), shards, window, mirror_for(shards, tell=processes.first))
         else:
-            data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], window)
+            data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], window, tell=processes.first)
         if window is None and data.order.window and processes.first:
             say(f"the mirror can't hold all shards: shuffled in windows of {data.order.window}", err=True)
         config = Config.resolve(data, device.type, kwargs, **asked)
@@ -126,12 +126,19 @@ def train_student(
 
 
 def _fresh(
-    shards: Sequence[str], recipe: str, overrides: Sequence[str], size: int | None, seed: int, window: int | None = None
+    shards: Sequence[str],
+    recipe: str,
+    overrides: Sequence[str],
+    size: int | None,
+    seed: int,
+    window: int | None = None,
+    *,
+    tell: bool = True,
 ) -> "TrainingSet":
     from ..datasets.augment.recipes import named
     from ..replay.training_set import TrainingSet
 
-    chosen, mirror = named(recipe, size=size, overrides=overrides), mirror_for(shards)
+    chosen, mirror = named(recipe, size=size, overrides=overrides), mirror_for(shards, tell=tell)
     with bar("reading shards", None, "shards") as shown:
         return TrainingSet.fresh(shards, chosen, seed, window, mirror, reporter=shown)
 
