@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 
 from distillcache.cache.store import Store
 from distillcache.datasets.shards.index import index_shard
+from distillcache.tests.servers import Request, Server
 
 LIMIT = 30.0
 """Seconds that a run may take from the fault to its end."""
@@ -115,11 +117,12 @@ class Bench:
         self.store = Path(shutil.copytree(store.path, folder / "given.zarr"))
         self.out = folder / "out"
         self.out.mkdir(exist_ok=True)
+        self.data = ["--shards", str(self.shards / "train-*.tar")]
 
     def command(self, out: Path | None = None) -> list[str]:
         """Return the command of a run that takes some seconds."""
         cell, out = self.cell, out or self.out
-        data = ["--shards", str(self.shards / "train-*.tar"), "--device", "cpu", "--workers", str(cell.workers)]
+        data = [*self.data, "--device", "cpu", "--workers", str(cell.workers)]
         launcher = [*TORCHRUN, str(cell.ranks), *DISTILLCACHE[1:]] if cell.ranks > 1 else [*DISTILLCACHE]
         if cell.stage == 1:
             more = ["--cache", str(out / "c.zarr"), "--teacher", str(self.teacher), "--image-size", "32"]
@@ -173,6 +176,26 @@ def cells(*quick: Cell, thorough: tuple[Cell, ...] = ()) -> pytest.MarkDecorator
 
 def cell(fault: str, stage: int, workers: int, ranks: int = 1) -> Cell:
     return Cell(fault=fault, stage=stage, workers=workers, ranks=ranks)
+
+
+@cells(cell("SIGTERM", 2, 1), thorough=(cell("SIGINT", 1, 2), cell("SIGTERM", 1, 0), cell("SIGINT", 2, 1, ranks=2)))
+def test_a_signal_ends_the_waiting_for_a_server_that_stalls(bench: Bench) -> None:
+    stalled = threading.Event()
+
+    def stall(request: Request, number: int) -> bool:
+        stalled.set()
+        time.sleep(3600)
+        return True
+
+    signum = signal.Signals[bench.cell.fault]
+    with Server(bench.shards, stall) as server:
+        bench.data = ["--shards", f"{server.url}/train-{{0,1}}.tar", "--mirror", str(bench.folder / "mirror")]
+        run = Running(bench.command())
+        run.until(stalled.is_set)
+        os.kill(run.ranks()[0], signum)
+        code, lines = run.end()
+    assert code == (128 + signum if bench.cell.ranks == 1 else 1)
+    assert bench.cell.ranks > 1 or lines == ["distillcache: stopped; run the same command again to go on"]
 
 
 @cells(

@@ -13,10 +13,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ...runtime.errors import InputError
 from ...runtime.watch import Watch
-from .remote import RETRY_FOR, MissingFileError, RemoteFile, locate, without_secrets
+from .remote import RETRY_FOR, RemoteFile, locate, without_secrets
 
 _WATCH = Watch()
 _MOST = 1_000_000  # shards that braces may name
+SUMS = "SHA256SUMS"
 
 
 def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]:
@@ -110,16 +111,34 @@ def sha256_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digests(urls: Sequence[str], retry_for: float = RETRY_FOR) -> dict[str, str]:
+    """Return the SHA-256, hex, of the files far away for which a SHA256SUMS beside them has one."""
+    found: dict[str, str] = {}
+    beside: dict[str, dict[str, str]] = {}
+    for url in urls:
+        folder, _, name = url.partition("?")[0].rpartition("/")
+        if is_local(url):
+            continue
+        if folder not in beside:
+            beside[folder] = parse_sums(RemoteFile(f"{folder}/{SUMS}", retry_for).read_if_given())
+        if name in beside[folder]:
+            found[url] = beside[folder][name]
+    return found
+
+
+def parse_sums(text: bytes) -> dict[str, str]:
+    """Return by name the digests in a file as sha256sum writes it; what is none is left out."""
+    return {name.decode(): digest.decode() for digest, name in re.findall(rb"^([0-9a-f]{64}) [ *](.+)$", text, re.M)}
+
+
 def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
     """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
     url = path or urls[0].removesuffix(urls[0].rpartition("/")[2]) + "classes.txt"
-    try:
-        content = Path(locate(url)[1]).read_bytes() if is_local(url) else RemoteFile(url).read()
-        text = content.decode()
-    except (FileNotFoundError, MissingFileError):
-        if path:
-            raise
+    if not path and is_local(url) and not Path(locate(url)[1]).exists():
         return []
+    try:
+        content = Path(locate(url)[1]).read_bytes() if is_local(url) else RemoteFile(url).read_if_given()
+        text = content.decode()
     except UnicodeDecodeError as error:
         raise InputError(url, "class names in UTF-8", "other bytes", "save it as UTF-8") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

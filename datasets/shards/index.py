@@ -11,7 +11,7 @@ from typing import IO, Any
 from ...runtime.cores import usable_cores
 from ...runtime.errors import InputError
 from ...runtime.reporting import SILENT, Reporter
-from .files import base_name, open_file, sha256_of, size_of
+from .files import base_name, digests, open_file, sha256_of, size_of
 from .mirror import DEFAULT, Held, Mirror
 
 MAX_BYTES = 2**28
@@ -76,8 +76,10 @@ def index_shards(
     """
     pool = ThreadPoolExecutor(max(8, usable_cores()))
 
+    known = digests(urls, mirror.retry_for)
+
     def read(url: str) -> ShardIndex:
-        with mirror.holding(url) as held:
+        with mirror.holding(url, known.get(url, "")) as held:
             return screen(index_shard(url, held, digest=digest))
 
     reporter.start_at(0, len(urls))

@@ -69,12 +69,12 @@ class Mirror:
         return self.folder / sha256
 
     @contextlib.contextmanager
-    def holding(self, url: str) -> Iterator[Held]:
+    def holding(self, url: str, sha256: str = "") -> Iterator[Held]:
         """Have the file at `url` here meanwhile; a local one is where it is. Raises ValueError as `hold` does."""
         if is_local(url):
             yield Held(path=url)
             return
-        sha256 = self.hold(url)
+        sha256 = self.hold(url, sha256)
         try:
             yield Held(path=str(self.path(sha256)), sha256=sha256)
         finally:
@@ -83,20 +83,21 @@ class Mirror:
     def hold(self, url: str, sha256: str = "", nbytes: int = 0) -> str:
         """Fetch the file at `url`, unless it is here, keep it until it is `let_go`, and return its SHA-256.
 
-        With `sha256` and `nbytes` it is refused if its bytes are others, once they were fetched a second time. Raises
-        ValueError for that, for what the server answers, and where there is no room for it.
+        It is refused if its bytes are not those of `sha256` and `nbytes`, where these are given, once they were fetched
+        a second time. Raises ValueError for that, for what the server answers, and where there is no room for it.
         """
         remote, info = RemoteFile(url, self.retry_for), Info(nbytes=nbytes, version="")
-        if not sha256:
+        if not nbytes:
             info = remote.info()
-            if not (sha256 := self._known(url, info)):
-                return self._hold_unknown(url, remote, info)
+        if not (sha256 := sha256 or self._known(url, info)):
+            return self._hold_unknown(url, remote, info)
         with self._room.alone(sha256):
             self._room.keep(sha256)
             try:
                 if not self._is_whole(sha256, info.nbytes):
                     self._fetch(remote, info, sha256, sha256)
                     self._room.unfinished(sha256, info.nbytes).replace(self.path(sha256))
+                    self._note(url, info, sha256)
             except BaseException:
                 self._room.let_go(sha256)
                 raise

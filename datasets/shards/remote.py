@@ -49,8 +49,8 @@ class Info:
     version: str
 
 
-class MissingFileError(InputError):
-    """A file that its server does not have."""
+class NotGivenError(InputError):
+    """A file that its server does not have, or keeps for others."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -83,9 +83,12 @@ class RemoteFile:
         version = next((str(found[name]) for name in _VERSION if found.get(name)), "")
         return Info(nbytes=int(found["size"]), version=version)
 
-    def read(self) -> bytes:
-        """Return all of a small file."""
-        return self._retried(lambda: bytes(self._call("cat_file", self._path)))
+    def read_if_given(self) -> bytes:
+        """Return all of a small file, or nothing where the server has none, or gives out none of that name."""
+        try:
+            return self._retried(lambda: bytes(self._call("cat_file", self._path)))
+        except NotGivenError:
+            return b""
 
     def glob(self) -> list[str]:
         """Return the paths that match this one, where it is a pattern."""
@@ -137,7 +140,7 @@ class RemoteFile:
                 else:
                     remedy = "check the URL and who may read it"
                 if not passes or time.monotonic() + wait > until:
-                    kind = MissingFileError if _is_missing(error) else InputError
+                    kind = NotGivenError if _is_not_given(error) else InputError
                     raise kind(self.name, "a file that can be read", _answer(error), remedy) from error
             time.sleep(wait)
             pause = min(2 * pause, longest)
@@ -163,9 +166,10 @@ def _passes(error: BaseException) -> bool:
     return True
 
 
-def _is_missing(error: BaseException) -> bool:
+def _is_not_given(error: BaseException) -> bool:
     first = _causes(error)[0]
-    return _status(first) == HTTPStatus.NOT_FOUND or (not _status(first) and isinstance(first, FileNotFoundError))
+    refused = (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN)  # S3 says so of a missing file to those who may list none
+    return _status(first) in refused or (not _status(first) and isinstance(first, FileNotFoundError))
 
 
 def _causes(error: BaseException) -> list[BaseException]:

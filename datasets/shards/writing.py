@@ -17,6 +17,7 @@ from ...runtime.optional import optional
 from ...runtime.reporting import SILENT, Reporter
 from ..augment.philox import Stream, permutation
 from .excluded import Excluded
+from .files import SUMS, parse_sums, sha256_of
 from .index import IMAGE_EXTENSIONS
 
 FORMAT = 1
@@ -52,7 +53,7 @@ def make_shards(
     excluded: Excluded | None = None,
     reporter: Reporter = SILENT,
 ) -> dict[str, int]:
-    """Write `SPLIT-NNNNNN.tar`s, classes.txt and shards.json into `out`; return the number of samples of each split.
+    """Write `SPLIT-NNNNNN.tar`s into `out`, with classes.txt, SHA256SUMS and shards.json; return each split's samples.
 
     Samples whose keys are `excluded` are left out, whatever shard the file says they are in: shards are packed anew.
     `source` is a folder of class folders (one split, `train`; classes are numbered in the order of their names) or
@@ -82,7 +83,17 @@ def make_shards(
     for path, packed in todo:
         atomic.write(path, partial(_pack, packed))
         reporter.advance()
+    _note_digests(out, [path.name for path, _ in shards])
     return packing.samples
+
+
+def _note_digests(folder: Path, names: Sequence[str]) -> None:
+    """Write the SHA-256 of all shards to SHA256SUMS, by which they are verified where they are fetched from afar."""
+    file = folder / SUMS
+    known = parse_sums(file.read_bytes()) if file.exists() else {}
+    if set(known) != set(names):
+        digests = {name: known.get(name) or sha256_of(str(folder / name)) for name in names}
+        atomic.write_text(file, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
 
 
 def _without(excluded: Excluded, splits: dict[str, list[Entry]]) -> dict[str, list[Entry]]:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -208,7 +209,26 @@ def test_a_wrong_byte_is_fetched_again_once_and_then_named(server: Server, folde
     most = 10**9
     with pytest.raises(InputError, match=rf"train-0\.tar: expected SHA-256 {index.shard.sha256[:16]}, found .*restore"):
         mirror.hold(url, index.shard.sha256, index.shard.nbytes)
-    assert [path for path in mirror.folder.iterdir() if path.name != "lock"] == []
+    assert [path for path in mirror.folder.iterdir() if path.name not in ("lock", "known")] == []
+
+
+def test_a_wrong_byte_in_a_shard_that_no_store_knows_is_found_by_its_sha256sums(folder: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    shutil.copytree(folder, made)
+    near = index_shards(expand(f"{made}/*.tar"))
+    (made / "SHA256SUMS").write_text("".join(f"{one.shard.sha256}  {one.shard.name}\n" for one in near))
+    spoilt = set()
+
+    def damage(request: Request, number: int) -> bool:
+        if request.command == "HEAD" or not request.path.endswith(".tar") or request.path in spoilt:
+            return False
+        spoilt.add(request.path)
+        request.send_file(made / request.path[1:], change=lambda body: body[:-1] + bytes([body[-1] ^ 1]))
+        return True
+
+    with Server(made, damage) as server:
+        far = index_shards(expand(f"{server.url}/train-{{0..5}}.tar"), mirror=Mirror(tmp_path / "mirror"))
+    assert len(spoilt) == COUNT and [one.shard for one in far] == [one.shard for one in near]
 
 
 def test_a_server_that_was_away_or_stalled_is_waited_for(

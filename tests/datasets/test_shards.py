@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,9 @@ def test_made_shards_have_the_same_bytes_every_time(tmp_path: Path) -> None:
         make_shards(str(source), out, per_shard=4, seed=3)
         contents.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
     assert contents[0] == contents[1]
-    assert sorted(contents[0]) == ["classes.txt", "shards.json", *(f"train-{i:06d}.tar" for i in range(3))]
+    names = [f"train-{i:06d}.tar" for i in range(3)]
+    assert sorted(contents[0]) == ["SHA256SUMS", "classes.txt", "shards.json", *names]
+    assert subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=out, stdout=subprocess.DEVNULL).returncode == 0
     make_shards(str(source), tmp_path / "three", per_shard=4, seed=4)
     assert (tmp_path / "three" / "train-000000.tar").read_bytes() != contents[0]["train-000000.tar"]
 
