@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Mirror:
 
         `retry_for`: seconds for which a request that fails is made again.
         """
-        self.folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "distillcache"
+        self.folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "distillcache"
         self.retry_for, self._room = retry_for, Room(self.folder, limit)
 
     @property
@@ -86,21 +87,17 @@ class Mirror:
         It is refused if its bytes are not those of `sha256` and `nbytes`, where these are given, once they were fetched
         a second time. Raises ValueError for that, for what the server answers, and where there is no room for it.
         """
-        remote, info = RemoteFile(url, self.retry_for), Info(nbytes=nbytes, version="")
-        if not nbytes:
-            info = remote.info()
+        info = Info(nbytes=nbytes, version="") if nbytes else RemoteFile(url, self.retry_for).info()
         if not (sha256 := sha256 or self._known(url, info)):
-            return self._hold_unknown(url, remote, info)
-        with self._room.alone(sha256):
-            self._room.keep(sha256)
-            try:
-                if not self._is_whole(sha256, info.nbytes):
-                    self._fetch(remote, info, sha256, sha256)
-                    self._room.unfinished(sha256, info.nbytes).replace(self.path(sha256))
-                    self._note(url, info, sha256)
-            except BaseException:
-                self._room.let_go(sha256)
-                raise
+            return self._hold_unknown(url, info)
+        self._room.keep(sha256)
+        try:
+            if not self._is_whole(sha256, info.nbytes):
+                with self._room.alone(sha256):
+                    self._fetch_known(url, info, sha256)
+        except BaseException:
+            self._room.let_go(sha256)
+            raise
         with contextlib.suppress(FileNotFoundError):
             os.utime(self.path(sha256))
         return sha256
@@ -127,7 +124,7 @@ class Mirror:
         """Return what is held, the last used first."""
         urls: dict[str, list[str]] = {}
         for note in self.folder.glob("known/*.json"):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
                 noted = json.loads(note.read_text())
                 urls.setdefault(noted["sha256"], []).append(noted["url"])
         held = [(path, nbytes) for path, nbytes in self._room.files().items() if WHOLE.fullmatch(path.name)]
@@ -153,21 +150,29 @@ class Mirror:
         """Remove all that no process uses, and return how many bytes that were."""
         return self._room.empty()
 
-    def _hold_unknown(self, url: str, remote: RemoteFile, info: Info) -> str:
+    def _fetch_known(self, url: str, info: Info, sha256: str) -> None:
+        if self._is_whole(sha256, info.nbytes):  # another process was faster
+            return
+        self.path(sha256).unlink(missing_ok=True)  # where it is damaged, its room is needed
+        self._fetch(url, info, sha256, sha256)
+        self._room.unfinished(sha256, info.nbytes).replace(self.path(sha256))
+        self._note(url, info, sha256)
+
+    def _hold_unknown(self, url: str, info: Info) -> str:
         """Fetch a file of which only its server has said something, and note what it is."""
         name = hashlib.sha256(f"{url}\n{info}".encode()).hexdigest()
         with self._room.alone(name):
             if sha256 := self._known(url, info):  # another process was faster
                 return self.hold(url, sha256, info.nbytes)
-            sha256 = self._fetch(remote, info, name)
+            sha256 = self._fetch(url, info, name)
             self._room.keep(sha256)
             self._room.unfinished(name, info.nbytes).replace(self.path(sha256))
             self._note(url, info, sha256)
             return sha256
 
-    def _fetch(self, remote: RemoteFile, info: Info, name: str, sha256: str = "") -> str:
+    def _fetch(self, url: str, info: Info, name: str, sha256: str = "") -> str:
         """Fetch a file to its unfinished place, verify it, and return its SHA-256; a wrong one is fetched twice."""
-        part = self._room.unfinished(name, info.nbytes)
+        remote, part = RemoteFile(url, self.retry_for), self._room.unfinished(name, info.nbytes)
         for last in (False, True):
             self._room.reserve(name, info.nbytes, self.retry_for)
             found, nbytes = self._download(remote, info, part, resume=bool(sha256 or info.version))
@@ -196,24 +201,20 @@ class Mirror:
             return digest.hexdigest(), file.tell()
 
     def _is_whole(self, sha256: str, nbytes: int) -> bool:
-        """Return whether a file is here; what has its name and another length is damaged, and removed."""
-        path = self.path(sha256)
+        """Return whether a file is here; what has its name and another length is damaged."""
         try:
-            if path.stat().st_size == nbytes:
-                return True
+            return self.path(sha256).stat().st_size == nbytes
         except FileNotFoundError:
             return False
-        path.unlink(missing_ok=True)
-        return False
 
     def _known(self, url: str, info: Info) -> str:
         """Return the SHA-256 of what was fetched, if by what the server says it is still that, or nothing."""
         try:
             noted = json.loads(self._note_of(url).read_text())
-        except (OSError, ValueError):
+            same = info.version and (noted["nbytes"], noted["version"]) == (info.nbytes, info.version)
+            return str(noted["sha256"]) if same else ""
+        except (OSError, ValueError, LookupError, TypeError):
             return ""
-        same = info.version and (noted["nbytes"], noted["version"]) == (info.nbytes, info.version)
-        return str(noted["sha256"]) if same else ""
 
     def _note(self, url: str, info: Info, sha256: str) -> None:
         note = {"url": without_secrets(url), "nbytes": info.nbytes, "version": info.version, "sha256": sha256}
@@ -222,6 +223,13 @@ class Mirror:
 
     def _note_of(self, url: str) -> Path:
         return self.folder / "known" / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user without one
+        return Path(tempfile.gettempdir())
 
 
 DEFAULT = Mirror()
