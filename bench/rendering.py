@@ -76,6 +76,12 @@ def render(renderer: Renderer, batches: list[Rows]) -> Callable[[], int]:
 
 
 def by_timm(files: list[bytes]) -> Callable[[], int]:
+    """timm's transform, from a file on."""
+    one = timms_transform()
+    return lambda: len([one(data) for data in files])
+
+
+def timms_transform() -> Callable[[bytes], torch.Tensor]:
     """timm's transform with DeiT's options: file to normalised tensor."""
     transform = timm.data.create_transform(
         224, is_training=True, color_jitter=0.3, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic",
@@ -90,7 +96,7 @@ def by_timm(files: list[bytes]) -> Callable[[], int]:
                 if "bits" not in str(error):
                     raise
 
-    return lambda: len([one(data) for data in files])
+    return one
 
 
 def decode(files: list[bytes]) -> Callable[[], int]:

@@ -78,7 +78,8 @@ class LookAhead:
         """`files_of` says from which files rows are rendered."""
         self._supply, self._files_of = supply, files_of
         self._ahead: deque[tuple[Rows, frozenset[int]]] = deque()
-        self._coming: dict[int, Future[None]] = {}  # of the files that batches ahead need
+        self._needs: Counter[int] = Counter()  # of each file, by batches that are ahead
+        self._coming: dict[int, Future[None]] = {}
         self._out: deque[frozenset[int]] = deque()
         self._uses: Counter[int] = Counter()  # of each file that is held, by batches that are out
 
@@ -93,6 +94,7 @@ class LookAhead:
                     following = next(source, None)
                 rows, files = self._ahead.popleft()
                 self._hold(files)
+                _count_off(self._needs, files)
                 self._out.append(files)
                 yield rows
         finally:
@@ -107,10 +109,11 @@ class LookAhead:
         """Begin to fetch what `rows` need, if it is time and there is room for it."""
         files = self._files_of(rows)
         full = sum(len(ahead) for ahead, _ in self._ahead) > _ROWS_AHEAD
-        if self._ahead and (full or not self._supply.fits(files | self._coming.keys() | self._uses.keys())):
+        if self._ahead and (full or not self._supply.fits(files | self._needs.keys() | self._uses.keys())):
             return False
-        for file in files - self._coming.keys() - self._uses.keys():
+        for file in files - self._needs.keys() - self._uses.keys():
             self._coming[file] = pool.submit(self._supply.fetch, file)
+        self._needs.update(files)
         self._ahead.append((rows, files))
         return True
 
@@ -125,14 +128,20 @@ class LookAhead:
             self._uses[file] += 1
 
     def _let_go(self, files: frozenset[int]) -> None:
-        for file in files:
-            self._uses[file] -= 1
-            if not self._uses[file]:
-                del self._uses[file]
-                self._supply.let_go(file)
+        for file in _count_off(self._uses, files):
+            self._supply.let_go(file)
 
     def _forget(self) -> None:
         """Let go of what the batches that are out need; what goes before they are rendered comes again."""
         for files in self._out:
             self._let_go(files)
         self._out = deque(frozenset() for _ in self._out)
+
+
+def _count_off(counts: Counter[int], files: frozenset[int]) -> list[int]:
+    """Count each of `files` once less, and return those of which none is left."""
+    counts.subtract(files)
+    gone = [file for file in files if not counts[file]]
+    for file in gone:
+        del counts[file]
+    return gone

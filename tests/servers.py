@@ -1,8 +1,13 @@
-"""A web server of files that answers ranges, counts what it is asked, and fails as it is told to."""
+"""A web server of files that answers ranges, counts what it is asked, and fails as it is told to.
 
+python -m distillcache.tests.servers FOLDER DELAY RATE      seconds before an answer, bytes a second of all answers
+"""
+
+import math
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -12,19 +17,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
+SENT = "/bytes-sent"
+"""A path that says how many bytes of bodies were sent."""
+_PART = 1 << 16
 Fault = Callable[["Request", int], bool]
 """Given a request and its number, answers it in another way and returns True, or leaves it to the server."""
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder at `url`; `fault` may answer in its stead, `delay` is in seconds before each answer."""
+    """Serves a folder at `url`; `fault` may answer in its stead.
+
+    `delay` is in seconds before each answer, `rate` in bytes a second of all answers together.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, folder: Path, fault: Fault | None = None, delay: float = 0.0) -> None:
+    def __init__(self, folder: Path, fault: Fault | None = None, delay: float = 0.0, rate: float = math.inf) -> None:
         super().__init__(("127.0.0.1", 0), Request)
-        self.folder, self.fault, self.delay = folder, fault, delay
+        self.folder, self.fault, self.delay, self.rate, self._free = folder, fault, delay, rate, 0.0
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         """Bytes of bodies, by file."""
@@ -47,6 +58,13 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that went."""
+
+    def wait_for(self, nbytes: int) -> None:
+        """Wait until so many bytes more may be sent."""
+        with self._counting:
+            self._free = max(self._free, time.monotonic()) + nbytes / self.rate
+            wait = self._free - time.monotonic()
+        time.sleep(max(0.0, wait))
 
     def number(self, path: str) -> int:
         with self._counting:
@@ -74,6 +92,8 @@ class Request(BaseHTTPRequestHandler):
         time.sleep(self.server.delay)
         if self.server.fault and self.server.fault(self, number):
             return
+        if self.path == SENT:
+            return self._tell()
         file = self.server.folder / self.path.partition("?")[0].lstrip("/")
         if file.is_file():
             self.send_file(file, with_body=with_body)
@@ -84,23 +104,34 @@ class Request(BaseHTTPRequestHandler):
         self, file: Path, *, with_body: bool = True, change: Callable[[bytes], bytes] = lambda body: body
     ) -> None:
         """Send a file, or the range of it that was asked for; `change` may cut or damage it, the headers stay."""
-        data, found = file.read_bytes(), re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        start, end = (int(found[1]), min(int(found[2] or len(data)) + 1, len(data))) if found else (0, len(data))
-        body = data[start:end]
+        size, found = file.stat().st_size, re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start, end = (int(found[1]), min(int(found[2] or size) + 1, size)) if found else (0, size)
+        with file.open("rb") as opened:
+            opened.seek(start)
+            body = opened.read(end - start)
         self.send_response(206 if found else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("ETag", f'"{file.stat().st_mtime_ns:x}-{len(data):x}"')
+        self.send_header("ETag", f'"{file.stat().st_mtime_ns:x}-{size:x}"')
         self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
         if found:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         self.end_headers()
         if with_body:
             sent = change(body)
-            self.wfile.write(sent)
+            for start in range(0, len(sent), _PART):
+                self.server.wait_for(len(sent[start : start + _PART]))
+                self.wfile.write(sent[start : start + _PART])
             self.server.sent[file.name] += len(sent)
             if len(sent) < len(body):
                 self.close_connection = True
+
+    def _tell(self) -> None:
+        body = str(self.server.sent.total()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def refuse(self, status: int) -> bool:
         self.send_response(status)
@@ -121,3 +152,9 @@ class Request(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
         return True
+
+
+if __name__ == "__main__":
+    server = Server(Path(sys.argv[1]), delay=float(sys.argv[2]), rate=float(sys.argv[3]))
+    print(server.url, flush=True)
+    server.serve_forever()

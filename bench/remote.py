@@ -1,0 +1,138 @@
+"""Rendering from shards far away: through a mirror, beside the same shards on disk and webdataset's streaming.
+
+One web server, 30 ms before every answer and 200 MB/s in all, for every contender; each shows all images once in a
+turn, ours in three views each, webdataset's by timm's DeiT transform in one. Two processes render.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import webdataset
+from figures import Figure, Skipped, median, photo_shards, rates, ratio, report
+from rendering import timms_transform
+
+from distillcache.datasets.augment.recipes import named
+from distillcache.datasets.loader import Loader
+from distillcache.datasets.order import Order
+from distillcache.datasets.samples import Samples, samples_of
+from distillcache.datasets.shards.index import index_shards
+from distillcache.datasets.shards.mirror import Mirror
+from distillcache.datasets.views import Renderer
+from distillcache.tests.servers import SENT
+
+DELAY, RATE = 0.03, 200e6
+SHARDS, PHOTOS = 24, 100
+BATCH, WORKERS, TURNS = 64, 2, 3
+
+
+def main() -> Iterator[Figure | Skipped]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        pack(folder / "shards")
+        command = [sys.executable, "-m", "distillcache.tests.servers", folder / "shards", DELAY, RATE]
+        server = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout
+            yield from measured(folder, server.stdout.readline().strip())
+        finally:
+            server.kill()
+            server.wait()
+    yield Skipped(what="streaming by mosaicml/streaming and LitData", reason="not compared yet")
+
+
+def measured(folder: Path, url: str) -> Iterator[Figure | Skipped]:
+    local = sorted(map(str, (folder / "shards").glob("*.tar")))
+    urls = [f"{url}/{Path(path).name}" for path in local]
+    total = sum(Path(path).stat().st_size for path in local)
+    small, large = Mirror(folder / "small", total // 4), Mirror(folder / "large", 2 * total)
+    near = samples_of(index_shards(local), 0)
+    streamed, mirrored = (samples_of(index_shards(urls, mirror=mirror), 0, mirror) for mirror in (small, large))
+    assert streamed.supply
+    window = streamed.supply.window(None)
+    fetched: list[int] = []
+
+    def stream() -> int:
+        small.empty()
+        before = sent(url)
+        views = shown(streamed, window)
+        fetched.append(sent(url) - before)
+        return views
+
+    found = rates(
+        {
+            "local": lambda: shown(near, window),
+            "mirrored": lambda: shown(mirrored, window),
+            "streamed": stream,
+            "webdataset": lambda: by_webdataset(urls),
+        },
+        rounds=TURNS,
+    )
+    for ours, what, theirs, target in (
+        ("mirrored", "shards far away, once the mirror holds them, beside local ones", "local", 0.98),
+        ("streamed", "shards far away, through a mirror of a quarter of them, beside local ones", "local", 0.9),
+        ("streamed", "the same beside webdataset's streaming with timm's transform", "webdataset", 4.0),
+    ):
+        yield Figure(
+            what=what,
+            ours=median(found, ours),
+            theirs=median(found, theirs),
+            value=ratio(found, ours, theirs),
+            unit="x",
+            target=target,
+        )
+    yield Figure(
+        what="bytes fetched in a streamed cycle, of those of all shards",
+        ours=f"{max(fetched):,}",
+        theirs=f"{total:,}",
+        value=max(fetched) / total,
+        unit="x",
+        target=1.02,
+        at_least=False,
+    )
+
+
+def pack(folder: Path) -> None:
+    """Write shards of real photos, which repeat."""
+    folder.mkdir()
+    source = webdataset.WebDataset(photo_shards(Path("runs/bench")), shardshuffle=False)
+    photos = [sample.get("jpg") or sample["jpeg"] for sample in source]
+    for shard in range(SHARDS):
+        with webdataset.TarWriter(str(folder / f"photos-{shard:02d}.tar"), mtime=0.0) as tar:
+            for i in range(PHOTOS):
+                number = shard * PHOTOS + i
+                tar.write({"__key__": f"{number:06d}", "jpg": photos[number % len(photos)], "cls": number % 10})
+
+
+def shown(samples: Samples, window: int) -> int:
+    """Render a cycle in windows of shards and return how many views it has."""
+    names = [Path(name).name for name in samples.files]
+    order = Order(seed=0, shards=names, samples=samples.count.tolist(), recipe=named("deit"), window=window)
+    batches = (batch for epoch in range(3) for batch in order.epoch(epoch).batches(BATCH))
+    with Loader(Renderer(order.recipe, samples), workers=WORKERS) as loader:
+        return sum(len(rows) for rows, _ in loader.load(batches))
+
+
+def by_webdataset(urls: list[str]) -> int:
+    transform = timms_transform()
+    pipes = [f"pipe:curl --silent --fail {url}" for url in urls]
+    dataset = webdataset.WebDataset(pipes, shardshuffle=False, nodesplitter=webdataset.split_by_node)
+    images = dataset.to_tuple("jpg").map_tuple(transform)
+    loader = webdataset.WebLoader(images.batched(BATCH), batch_size=None, num_workers=WORKERS)
+    return sum(len(batch) for (batch,) in loader)
+
+
+def sent(url: str) -> int:
+    with urllib.request.urlopen(f"{url}{SENT}") as answer:
+        return int(answer.read())
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    report(main)
