@@ -53,13 +53,13 @@ class ShardIndex:
 
     shard: Shard
     url: str
-    path: str
-    """Where it is read: at its URL, or in the mirror."""
     keys: list[str]
     targets: list[int]
     offsets: list[int]
     nbytes: list[int]
     skipped: tuple[Skipped, ...] = ()
+    path: str = ""
+    """Where it is read, if not at its URL."""
 
 
 def index_shards(
@@ -100,7 +100,7 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
     """
     good: list[int] = []
     skipped: list[Skipped] = []
-    with open_file(index.path) as file:
+    with open_file(index.path or index.url) as file:
         for sample, (offset, nbytes) in enumerate(zip(index.offsets, index.nbytes, strict=True)):
             file.seek(offset)
             try:

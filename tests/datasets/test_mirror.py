@@ -293,6 +293,11 @@ def test_a_full_disk_is_named(server: Server, tmp_path: Path) -> None:
     assert "No space left on device" in found.output and str(mirror) in found.output
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def bucket(folder: Path) -> Iterator[str]:
     """The shards in S3, as moto serves it."""
@@ -305,15 +310,12 @@ def bucket(folder: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (given | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
             patch.setenv(name, value)
+        deadline = time.monotonic() + 60
+        while not listens(port):  # s3fs waits too, but less long than moto may take
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         store = s3fs.S3FileSystem()
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                store.mkdir("images")
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+        store.mkdir("images")
         store.put([str(path) for path in folder.glob("*.tar")], "images/")
         yield "s3://images"
     process.kill()
