@@ -37,10 +37,9 @@ def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]
                 raise InputError("`shards`", "tar files", f"the folder {text}", f"name those in it: '{text}/*.tar'")
             if any(c in path for c in ("*[" if "://" in pattern else "*?[")):
                 found = [_as_named(p, pattern) for p in RemoteFile(pattern, retry_for).glob()]
-            elif "://" in pattern:
-                found = [pattern] if not is_local(pattern) or Path(path).exists() else []
             else:
-                found = [path] if Path(path).exists() else []
+                there = not is_local(pattern) or Path(path).exists()
+                found = [pattern if "://" in pattern else path] if there else []
             if not found:
                 raise InputError("`shards`", "files", f"nothing at {without_secrets(pattern)}", "check the path")
             urls.update(found)
@@ -49,11 +48,6 @@ def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]
         if base_name(one) == base_name(other):
             raise InputError("`shards`", "different file names", f"{one} and {other}", "rename one of them")
     return ordered
-
-
-def _require_found(pattern: str, found: object) -> None:
-    if not found:
-        raise InputError("`shards`", "files", f"nothing at {pattern}", "check the path")
 
 
 def _as_named(path: str, pattern: str) -> str:
@@ -134,11 +128,11 @@ def parse_sums(text: bytes) -> dict[str, str]:
 def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
     """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
     url = path or urls[0].removesuffix(urls[0].rpartition("/")[2]) + "classes.txt"
-    if not path and is_local(url) and not Path(locate(url)[1]).exists():
+    local = Path(locate(url)[1]) if is_local(url) else None
+    if local and not path and not local.exists():
         return []
     try:
-        content = Path(locate(url)[1]).read_bytes() if is_local(url) else RemoteFile(url).read_if_given()
-        text = content.decode()
+        text = (local.read_bytes() if local else RemoteFile(url).read_if_given()).decode()
     except UnicodeDecodeError as error:
         raise InputError(url, "class names in UTF-8", "other bytes", "save it as UTF-8") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
