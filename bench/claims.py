@@ -13,14 +13,13 @@ import json
 import os
 import shutil
 import statistics
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
-from parity.runs import difference, pick, ran
+from parity.runs import Trainings, difference, pick
 from timm.data import ImageNetInfo
 
 PLAIN, TOKEN = "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"
@@ -132,25 +131,13 @@ CLAIMS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Where everything is, and how much of it is trained."""
+class Bench(Trainings):
+    """What is trained, and how much of it."""
 
-    out: Path
     setting: Setting
     pretrained: str
     top1: dict[str, float] = field(default_factory=dict)
     """Of the teachers, percent."""
-
-    @property
-    def shards(self) -> str:
-        return f"{self.out}/shards/train/*.tar"
-
-    @property
-    def held_out(self) -> str:
-        return f"{self.out}/shards/val/*.tar"
-
-    def run(self, *command: object) -> str:
-        return ran([sys.executable, "-m", "distillcache.cli", *map(str, command)], {})
 
     def prepare(self, images: Path) -> None:
         """Pack the images; with a pretrained teacher, its 1,000 classes."""
@@ -160,14 +147,16 @@ class Bench:
             pick(source, folder, most)
             for name in ImageNetInfo("imagenet-1k").label_names() if self.pretrained else ():
                 (folder / name).mkdir(exist_ok=True)
-            self.run("make-shards", folder, self.out / "shards" / part)
+            self.ours("make-shards", folder, self.out / "shards" / part)
 
     def evaluate(self, weights: Path, *options: object) -> dict[str, float]:
         """Return top-1 by head, percent; measured once."""
         result = self.out / "top1" / f"{weights.name}.json"
         if not result.exists():
             result.parent.mkdir(exist_ok=True)
-            printed = self.run("evaluate", "--checkpoint", weights, "--shards", self.held_out, *CPU, *options, "--json")
+            printed = self.ours(
+                "evaluate", "--checkpoint", weights, "--shards", self.held_out, *CPU, *options, "--json"
+            )
             result.write_text(printed)
         return {head: values["top1"] for head, values in json.loads(result.read_text())["heads"].items()}
 
@@ -180,7 +169,7 @@ class Bench:
 
     def convnet(self, folder: Path, epochs: int) -> float:
         if not (folder / "config.json").exists():
-            self.run(
+            self.ours(
                 "train-teacher", "--shards", self.shards, "--out", folder, "--model", "regnety_002", *self.crops(),
                 "--epochs", epochs, "--batch-size", self.setting.batch, "--lr", 1.6e-2, *CPU,
             )  # fmt: skip
@@ -191,7 +180,7 @@ class Bench:
         shape = self.setting.student | {"patch_size": self.setting.student["patch_size"] // 2}
         if not (folder / "config.json").exists():
             run = folder.with_name("transformer-run")
-            self.run(
+            self.ours(
                 "train-student", "--shards", self.shards, *self.crops(), "--out", run, "--model", PLAIN,
                 *kwargs(shape), "--epochs", 40, "--batch-size", self.setting.batch, "--lr", self.setting.lr, *CPU,
             )  # fmt: skip
@@ -211,7 +200,7 @@ class Bench:
         store, size = STORES[name], FINE_TUNED if name == "larger" else self.setting.image_size
         views = TUNING_EPOCHS if name == "larger" else -(-self.setting.epochs // 3) * 3
         teacher = self.pretrained if self.pretrained and store.teacher == "convnet" else self.out / store.teacher
-        self.run(
+        self.ours(
             "cache-teacher", "--shards", self.shards, "--cache", self.out / f"{name}.zarr", "--teacher", teacher,
             "--recipe", "deit", *self.setting.recipe, "--image-size", size, "--views", views, *store.options, *CPU,
         )  # fmt: skip
@@ -228,7 +217,7 @@ class Bench:
         if not (out / "summary.json").exists():
             options = ["--epochs", setting.epochs, "--lr", setting.lr, *run.options]
             init = ["--init", self.out / f"{run.init}-{seed}"] if run.init else []
-            self.run(
+            self.ours(
                 "train-student", "--shards", self.shards, *views, "--out", out, *model, "--distill", run.distill,
                 "--batch-size", setting.batch, "--seed", seed, *options, *init, *CPU,
             )  # fmt: skip

@@ -41,13 +41,10 @@ BATCH, LR = 64, 4e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Where everything is, and how long a run takes."""
+class Trainings:
+    """A folder of packed images, of what is trained on them, and how it is run."""
 
-    deit: Path
-    beside: Path
     out: Path
-    epochs: int
 
     @property
     def shards(self) -> str:
@@ -57,13 +54,22 @@ class Bench:
     def held_out(self) -> str:
         return f"{self.out}/shards/val/*.tar"
 
-    @property
-    def teacher(self) -> Path:
-        return self.out / "teacher"
-
     def ours(self, *command: object) -> str:
         """Run distillcache on one thread and return what it printed."""
         return ran([sys.executable, "-m", "distillcache.cli", *map(str, command)], {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Trainings):
+    """Ours and the published code, and how long a run takes."""
+
+    deit: Path
+    beside: Path
+    epochs: int
+
+    @property
+    def teacher(self) -> Path:
+        return self.out / "teacher"
 
     def prepare(self, images: Path, train: int) -> None:
         """Pack the images, as they are, and train a teacher."""

@@ -125,11 +125,11 @@ def parse_sums(text: bytes) -> dict[str, str]:
     return {name.decode(): digest.decode() for digest, name in re.findall(rb"^([0-9a-f]{64}) [ *](.+)$", text, re.M)}
 
 
-def class_names(urls: Sequence[str], path: str | None = None) -> list[str]:
-    """Return the lines of `path`, or of the `classes.txt` beside the first shard, or nothing where there is none."""
-    url = path or urls[0].removesuffix(urls[0].rpartition("/")[2]) + "classes.txt"
+def class_names(urls: Sequence[str]) -> list[str]:
+    """Return the lines of the `classes.txt` beside the first shard, or nothing where there is none."""
+    url = urls[0].removesuffix(urls[0].rpartition("/")[2]) + "classes.txt"
     local = Path(locate(url)[1]) if is_local(url) else None
-    if local and not path and not local.exists():
+    if local and not local.exists():
         return []
     try:
         text = (local.read_bytes() if local else RemoteFile(url).read_if_given()).decode()
