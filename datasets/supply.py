@@ -62,6 +62,11 @@ class Supply:
         if file in self.remote:
             self._mirror.hold(self._urls[file], self._shards[file].sha256, self._shards[file].nbytes)
 
+    def want(self, file: int, *, wanted: bool = True) -> None:
+        """Note that a file will be used, or no longer: others make room before it."""
+        if file in self.remote:
+            self._mirror.want(self._shards[file].sha256, wanted=wanted)
+
     def let_go(self, file: int) -> None:
         """Let a file make room for others."""
         if file in self.remote:
@@ -94,11 +99,14 @@ class LookAhead:
                     following = next(source, None)
                 rows, files = self._ahead.popleft()
                 self._hold(files)
-                _count_off(self._needs, files)
+                for file in _count_off(self._needs, files):
+                    self._supply.want(file, wanted=False)
                 self._out.append(files)
                 yield rows
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            for file in self._needs:
+                self._supply.want(file, wanted=False)
             self._forget()
 
     def done(self) -> None:
@@ -111,8 +119,10 @@ class LookAhead:
         full = sum(len(ahead) for ahead, _ in self._ahead) > _ROWS_AHEAD
         if self._ahead and (full or not self._supply.fits(files | self._needs.keys() | self._uses.keys())):
             return False
-        for file in files - self._needs.keys() - self._uses.keys():
-            self._coming[file] = pool.submit(self._supply.fetch, file)
+        for file in files - self._needs.keys():
+            self._supply.want(file)
+            if file not in self._uses:
+                self._coming[file] = pool.submit(self._supply.fetch, file)
         self._needs.update(files)
         self._ahead.append((rows, files))
         return True

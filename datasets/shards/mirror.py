@@ -106,6 +106,10 @@ class Mirror:
         """Let a file that was held make room for others."""
         self._room.let_go(sha256)
 
+    def want(self, sha256: str, *, wanted: bool = True) -> None:
+        """Have this process's fetching spare a file as long as there is another that may go; or no longer so."""
+        self._room.want(sha256, wanted=wanted)
+
     def prefetch(self, urls: Sequence[str], *, reporter: Reporter = SILENT) -> None:
         """Fetch files, several at a time; ValueError for the first that does not come."""
         pool = ThreadPoolExecutor(_AT_ONCE)

@@ -38,6 +38,7 @@ class Room:
         self._guard = threading.RLock()
         self._holders: Counter[str] = Counter()
         self._at_work: dict[str, threading.Lock] = {}  # by file, of this process's threads
+        self._wanted: set[str] = set()
 
     @property
     def limit(self) -> int:
@@ -78,6 +79,14 @@ class Room:
                 del self._holders[name]
                 self._locks.unlock(_use_of(name))
 
+    def want(self, name: str, *, wanted: bool = True) -> None:
+        """Have this process remove a file, from now on, only where nothing else can go; or no longer so."""
+        with self._guard:
+            if wanted:
+                self._wanted.add(name)
+            else:
+                self._wanted.discard(name)
+
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Be the only one that fetches a file, of all threads of all processes."""
@@ -104,13 +113,16 @@ class Room:
         with self._guard, self._holding(_RESERVING):
             others = {path: size for path, size in self.files().items() if path != part}
             lacking = sum(others.values()) + nbytes - self.limit
-            for path in sorted(others, key=last_use) if lacking > 0 else ():
+            for path in sorted(others, key=self._worth) if lacking > 0 else ():
                 if lacking > 0 and self._remove(path):
                     lacking -= others[path]
             if lacking <= 0:
                 with atomic.naming(part):
                     part.touch()
             return lacking <= 0
+
+    def _worth(self, path: Path) -> tuple[bool, float]:
+        return path.name[:_NAME] in self._wanted, last_use(path)
 
     def _remove(self, path: Path) -> bool:
         """Remove a file that nobody uses or fetches; return whether that was so."""

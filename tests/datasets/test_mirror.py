@@ -16,6 +16,8 @@ import pytest
 import s3fs
 import webdataset
 
+from distillcache.cache.claims import Claims
+from distillcache.cache.fill import fill
 from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.loader import Loader
 from distillcache.datasets.order import Order
@@ -25,8 +27,9 @@ from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.shards.mirror import Mirror
 from distillcache.datasets.views import Renderer
+from distillcache.models.teachers import Teacher
 from distillcache.runtime.errors import InputError
-from distillcache.tests.conftest import CLASSES, SIZE, run
+from distillcache.tests.conftest import CLASSES, SIZE, cached, run
 from distillcache.tests.servers import Request, Server
 
 COUNT = 6
@@ -130,6 +133,17 @@ def test_a_mirror_smaller_than_the_data_stays_within_its_limit(
     assert run("train-student", *local, *student, "--out", tmp_path / "local", "--window", 1).exit_code == 0
     ours, theirs = ((tmp_path / name / "student.safetensors").read_bytes() for name in ("windowed", "local"))
     assert ours == theirs
+
+
+def test_stage_1_fetches_each_shard_once_for_all_blocks_of_views(
+    server: Server, folder: Path, teacher: Teacher, tmp_path: Path
+) -> None:
+    store = cached(tmp_path / "c.zarr", expand(f"{folder}/*.tar"), teacher, views=3)
+    mirror = Mirror(tmp_path / "mirror", int(2.5 * max(path.stat().st_size for path in folder.glob("*.tar"))))
+    far = store.samples(expand(f"{server.url}/train-{{0..5}}.tar"), mirror)
+    with Claims(store.path) as claims:
+        fill(store, far, teacher, claims, views=27, batch_size=16, workers=0)  # three blocks of 12
+    assert store.views_of_all() == 27 and server.sent.total() == size(folder)
 
 
 def test_two_processes_share_a_mirror_and_fetch_nothing_twice(server: Server, folder: Path, tmp_path: Path) -> None:
