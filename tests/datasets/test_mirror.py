@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import s3fs
 import webdataset
+from fsspec.implementations.memory import MemoryFileSystem
 
 from distillcache.cache.claims import Claims
 from distillcache.cache.fill import fill
@@ -269,6 +271,23 @@ def test_a_server_without_ranges_sends_its_files_whole(server: Server, folder: P
     server.fault = whole
     with Mirror(tmp_path / "mirror").holding(f"{server.url}/train-1.tar") as held:
         assert Path(held.path).read_bytes() == (folder / "train-1.tar").read_bytes()
+
+
+class Short(MemoryFileSystem):
+    """A client that does not notice when a body was cut, as the first one is."""
+
+    protocol = "short"
+    cut = False
+
+    def cat_file(self, path: str, start: int, end: int) -> bytes:
+        first, Short.cut = not Short.cut, True
+        return bytes(range(start, end - first))
+
+
+def test_a_cut_body_is_noticed_where_its_client_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("short", Short, clobber=True)
+    monkeypatch.setattr(remote, "_BLOCK", 100)
+    assert b"".join(remote.RemoteFile("short://a.tar").blocks(50, 250)) == bytes(range(50, 250))
 
 
 @pytest.mark.parametrize(
