@@ -287,7 +287,8 @@ def test_a_rank_without_its_peer_ends(bench: Bench) -> None:
         os.kill(run.process.pid, signal.SIGTERM)
     code, lines = run.end(45)  # torchrun waits 30 s for what is stopped
     assert code == 1 and len(lines) == 1
-    assert "another process of this run ended" in lines[0] or "without an answer" in lines[0]
+    # Its launcher may have stopped the other before that one notices.
+    assert re.search(r"another process of this run ended|: stopped[;,]", lines[0])
     bench.finish()
 
 
