@@ -12,6 +12,7 @@ from .commands.evaluate import compare, evaluate
 from .commands.inspect import inspect
 from .commands.mirror import mirror
 from .commands.options import Commands
+from .commands.pack import pack, unpack
 from .commands.shards import make_shards
 from .commands.train import train_student, train_teacher
 from .runtime.signals import SIGNALS, end_within
@@ -22,7 +23,7 @@ SECTIONS = {
     "Shards and teacher, where you have none": (make_shards, train_teacher),
     "The two stages": (cache_teacher, train_student),
     "Afterwards": (evaluate, compare, inspect),
-    "Shards from far away": (mirror,),
+    "Shards and stores from far away": (mirror, pack, unpack),
 }
 
 

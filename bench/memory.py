@@ -55,7 +55,7 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
     import torch
 
     from distillcache.cache import create, fill
-    from distillcache.cache.claims import Claims
+    from distillcache.cache.claims import claims_on
     from distillcache.datasets.shards.index import index_shards
     from distillcache.models.students import build_student
     from distillcache.models.teachers import load_teacher, save_teacher
@@ -74,7 +74,7 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
     teacher = load_teacher(str(teacher_folder), device=cpu, amp=False)
     path = folder / f"{stage}-{what}-{size}.zarr"
     store = create.create(path, create.Request.resolve(views=views, image_size=32), index_shards(urls), teacher)
-    with Claims(path) as claims:
+    with claims_on(path) as claims:
         fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=32, workers=0)
     if stage == "train":
         data = TrainingSet.stored(store, urls)

@@ -12,7 +12,7 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.task import TokenDistillationTask
 
 from distillcache.cache import create, fill
-from distillcache.cache.claims import Claims
+from distillcache.cache.claims import claims_on
 from distillcache.cache.store import Store
 from distillcache.datasets.loader import Loader
 from distillcache.datasets.shards.index import index_shards
@@ -52,7 +52,7 @@ def random_teacher(name: str, folder: Path) -> Teacher:
 def new_store(path: Path, urls: list[str], teacher: Teacher, *, views: int, filled: bool = True) -> Store:
     store = create.create(path, create.Request.resolve(views=views, amp=True), index_shards(urls), teacher)
     if filled:
-        with Claims(path) as claims:
+        with claims_on(path) as claims:
             fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=64, workers=0)
     return store
 
@@ -68,7 +68,7 @@ def stage1(urls: list[str], teacher: Teacher, folder: Path) -> Figure:
 
     def cached() -> int:
         store = empty.pop()
-        with Claims(store.path) as claims:
+        with claims_on(store.path) as claims:
             fill.fill(store, samples, teacher, claims, views=views, batch_size=batch, workers=0)
         return total
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from ..datasets.shards.index import RESTORE
 from ..runtime.errors import InputError
 from .layout import ArrayByView
-from .storage import Storage
+from .storage.base import Storage
 
 
 class Chunks:
@@ -17,7 +17,7 @@ class Chunks:
 
     def exists(self, name: str, *chunk: int) -> bool:
         """Return whether a chunk of the array `name` is there."""
-        return self._storage.exists(_file(name, chunk))
+        return self._storage.exists(chunk_file(name, chunk))
 
     def cached(self, name: str, block: int, shard: int) -> bool:
         """Return whether a unit's chunk of the array by view `name` is there."""
@@ -40,8 +40,8 @@ class Chunks:
         """Return the error of a chunk that is lost or damaged, with what mends it."""
         remedy, root = RESTORE, self._storage.root
         if name in self._by_view:
-            remedy = f"remove {root}/{_file('label', (*chunk[:2], 0))} and run cache-teacher again"
-        return InputError(root, f"the chunk {_file(name, chunk)}", found, remedy)
+            remedy = f"remove {root}/{chunk_file('label', (*chunk[:2], 0))} and run cache-teacher again"
+        return InputError(root, f"the chunk {chunk_file(name, chunk)}", found, remedy)
 
     def nbytes(self, *, metadata: bool = True) -> dict[str, int]:
         """Return how many bytes each array takes, compressed; its chunks alone, or with its metadata."""
@@ -55,8 +55,9 @@ class Chunks:
     def sync(self, names: Iterable[str], block: int, shard: int) -> None:
         """Have a unit's chunks of `names` on disk."""
         for name in names:
-            self._storage.sync(_file(name, self._by_view[name].chunk(block, shard)))
+            self._storage.sync(chunk_file(name, self._by_view[name].chunk(block, shard)))
 
 
-def _file(name: str, chunk: tuple[int, ...]) -> str:
+def chunk_file(name: str, chunk: tuple[int, ...]) -> str:
+    """Return the name of the file of a chunk of the array `name`."""
     return f"{name}/c/{'/'.join(map(str, chunk))}"

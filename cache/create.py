@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -14,10 +13,12 @@ from ..datasets.shards.excluded import Excluded
 from ..datasets.shards.index import Shard, ShardIndex, Skipped
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
 from .claims import Claims
 from .manifest import Manifest, TeacherRecord, library_versions
 from .probes import probe
 from .quantised import BITS
+from .storage import storage_at
 from .store import Store
 from .teacher import Teacher
 
@@ -110,16 +111,16 @@ def describe(
     )
 
 
-def existing(path: Path, excluded: Excluded | None = None) -> Store | None:
+def existing(path: AnyPath, excluded: Excluded | None = None) -> Store | None:
     """Return the store at `path`, if any; ValueError if it left out other samples than those that are `excluded`."""
-    store = Store(path) if path.exists() else None
+    store = Store(path) if storage_at(path).exists("zarr.json") else None
     if store and excluded:
         excluded.require_same(store.manifest.skipped)
     return store
 
 
 def opened(
-    path: Path,
+    path: AnyPath,
     request: Request,
     teacher: Teacher,
     claims: Claims,
@@ -149,7 +150,7 @@ def note_teacher_top1(store: Store, claims: Claims, measure: Callable[[], float]
 
 
 def create(
-    path: Path,
+    path: AnyPath,
     request: Request,
     indexes: Sequence[ShardIndex],
     teacher: Teacher,

@@ -15,7 +15,7 @@ from ..datasets.augment import pixels
 from ..datasets.shards.files import size_of
 from ..datasets.shards.index import ShardIndex, index_shards, only, without_bad_images
 from ..datasets.shards.mirror import DEFAULT, Mirror
-from .claims import Claims
+from .claims import claims_on
 from .create import Request, create, describe
 from .fill import fill
 from .layout import arrays_by_view
@@ -145,6 +145,6 @@ def _run(
     store = create(path, request, [only(index, range(count), ())], timed, mirror=mirror)
     timed.began, timed.views = 0.0, 0  # the probes were asked first
     samples = store.samples([index.url], mirror)
-    with Claims(path) as claims:
+    with claims_on(path) as claims:
         fill(store, samples, timed, claims, views=views, batch_size=batch_size, workers=workers)
     return timed, store

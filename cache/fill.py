@@ -103,6 +103,7 @@ def _fill_once(
             parts.append((rows, labels_of(logits, check, teacher.name, topk=manifest.topk, bits=manifest.logits)))
             unit, expected = begun[0]
             if sum(len(part) for part, _ in parts) == expected:
+                claims.require_held()
                 with atomic.naming(store.path):
                     store.write(unit, _assemble(store, unit, parts))
                 claims.release(_number(store, unit))

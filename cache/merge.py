@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ..datasets.samples import Samples, files_at, one_file_a_shard
 from ..datasets.shards.mirror import DEFAULT
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
 from ..runtime.reporting import SILENT, Reporter
 from .records import Labels, Probes, Unit
 from .storage import storage_at
@@ -18,7 +18,7 @@ from .store import Store
 _PROBES = 8
 
 
-def merge(out: Path, stores: Sequence[Store], *, reporter: Reporter = SILENT) -> Store:
+def merge(out: AnyPath, stores: Sequence[Store], *, reporter: Reporter = SILENT) -> Store:
     """Write a store at `out` that holds every unit of `stores`; what several hold must be the same in all of them.
 
     Raises ValueError if they were not made alike (recipe, seed, teacher, top-k), if a shard or a label differs, or if

@@ -2,16 +2,13 @@
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from ..datasets.order import Order
 from ..datasets.samples import SampleError, Samples, files_at, one_file_a_shard
@@ -19,35 +16,44 @@ from ..datasets.shards.index import RESTORE
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
+from .arrays import OF_NUMBERS, create_arrays
 from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
 from .storage import storage_at
 
-_COMPRESSION = ZstdCodec(level=3, checksum=True)
 _OPENED = {"array.write_empty_chunks": True, "codec_pipeline.batch_size": 16}  # by ones, reading takes half longer
-_SHARDS_IN_A_CHUNK = 64  # of the per-sample arrays: about half a megabyte of seeds for ImageNet's shards
 
 
 class Store:
-    """One store on a local file system, open for reading and for filling."""
+    """One store, open for reading and, unless it is packed, for filling."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a store; ValueError if there is none, or none that this version reads."""
-        self.path, self._storage = path, storage_at(path)
+    def __init__(self, path: AnyPath, mirror: Mirror = DEFAULT) -> None:
+        """Open a store; ValueError if there is none, or none that this version reads.
+
+        A packed one that is far away comes to `mirror`.
+        """
+        self.path, self._mirror, self.storage = path, mirror, storage_at(path, mirror)
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._kept: dict[str, tuple[int, NDArray[Any]]] = {}
         self._open()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have another process open it for itself."""
+        return Store, (self.path, self._mirror)
 
     def reopen(self) -> None:
         """See what other processes have made of the store's shape and attributes since it was opened."""
         self._arrays.clear()
+        self._kept.clear()
         with contextlib.suppress(KeyError):
             self._array("label")  # before the attributes: who extends a store changes the labels' shape last
         self._open()
 
     def _open(self) -> None:
-        path, storage = self.path, self._storage
+        path, storage = self.path, self.storage
         try:
             self._group = storage.open()
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
@@ -62,11 +68,11 @@ class Store:
             raise InputError(path, "a store", found) from error
 
     @classmethod
-    def create(cls, path: Path, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
+    def create(cls, path: AnyPath, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
         """Write an empty store beside `path` and move it there."""
         with atomic.naming(path), storage_at(path).unfinished() as folder:
             group = zarr.create_group(folder, zarr_format=3, attributes=manifest.to_dict())
-            _create_arrays(group, manifest, samples, probes)
+            create_arrays(group, manifest, samples, probes)
         return cls(path)
 
     @property
@@ -87,7 +93,7 @@ class Store:
     @functools.cached_property
     def chunks(self) -> Chunks:
         """The files of the arrays."""
-        return Chunks(self._storage, arrays_by_view(self.manifest))
+        return Chunks(self.storage, arrays_by_view(self.manifest))
 
     @property
     def blocks(self) -> list[range]:
@@ -102,21 +108,24 @@ class Store:
 
     def extend(self, views: int) -> None:
         """Make room for `views` views; nothing that is there changes. Only for the holder of the store's claim."""
-        if (before := Store(self.path).views) < views:
+        if (before := self._now().views) < views:
             if before:
-                self.record(extended=(*Store(self.path).manifest.extended, before))
+                self.record(extended=(*self._now().manifest.extended, before))
             for name in self.by_view:
                 array = self._array(name)
                 array.resize((views, *array.shape[1:]))
-                self._storage.sync(f"{name}/zarr.json")
+                self.storage.sync(f"{name}/zarr.json")
         self.reopen()
 
     def record(self, **changes: Any) -> None:
         """Change fields of the manifest as it is on disk now. Only for the holder of the store's claim."""
-        current = Store(self.path)
+        current = self._now()
         self.manifest = replace(current.manifest, **changes)
         current._group.attrs.update(self.manifest.to_dict())
-        self._storage.sync("zarr.json")
+        self.storage.sync("zarr.json")
+
+    def _now(self) -> "Store":
+        return Store(self.path, self._mirror)
 
     def order(self, window: int = 0) -> Order:
         """Return the order of groups and epochs that this store fixes."""
@@ -156,7 +165,7 @@ class Store:
 
     def write(self, unit: Unit, labels: Labels) -> None:
         """Commit a unit: every other array first, the label chunk last, each atomically. Arrays are (view, sample)."""
-        if not self._storage.exists("zarr.json"):
+        if not self.storage.exists("zarr.json"):
             raise InputError(self.path, "the store that is being filled", "it removed", "run again")
         first = unit.block * self.manifest.block
         for name in self.by_view:
@@ -174,18 +183,36 @@ class Store:
     def cycle(self, cycle: int, *, soft: bool = False) -> Labels:
         """Return labels, checks and, if `soft`, logits of one cycle (view, shard, sample); ValueError if incomplete."""
         repeats = self.manifest.recipe.repeats
-        views = slice(cycle * repeats, (cycle + 1) * repeats)
-        names = self.by_view if soft else ("check", "label")
+        views = range(cycle * repeats, (cycle + 1) * repeats)
+        for kept in (bool(self._kept), False):  # what is kept was read when stage 1 may not have come as far
+            labels = self._cycle(views, self.by_view if soft else ["check", "label"])
+            absent = (labels.label == self.missing) & (np.arange(labels.label.shape[2]) < self.counts[:, None])
+            if not absent.any():
+                return labels
+            if not kept:
+                break
+            self._kept.clear()
+        view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
+        expected = f"labels for view {view + views.start} of shard {self.manifest.shards[shard].name}"
+        raise InputError(self.path, expected, "none", "run cache-teacher again first")
+
+    def _cycle(self, views: range, names: Sequence[str]) -> Labels:
+        """Return what is cached of a cycle; of labels and checks the whole block is kept, as the next need it too."""
+        block = views.start // self.manifest.block
+        here = slice(views.start, views.stop)
+        found: dict[str, NDArray[Any]] = {}
         with zarr.config.set({"async.concurrency": 32}):  # a chunk of each shard: a quarter faster for ImageNet's
-            labels = Labels(**{name: self._read(name, views) for name in names})
-        self.chunks.require_whole(names, [views.start // self.manifest.block], range(len(self.counts)))
-        real = np.arange(labels.label.shape[2]) < self.counts[:, None]
-        if (absent := (labels.label == self.missing) & real).any():
-            view, shard, _ = (int(i) for i in np.argwhere(absent)[0])
-            name, view = self.manifest.shards[shard].name, view + cycle * repeats
-            expected = f"labels for view {view} of shard {name}"
-            raise InputError(self.path, expected, "none", "run cache-teacher again first")
-        return labels
+            for name in names:
+                if name not in ("check", "label"):
+                    found[name] = self._read(name, here)
+                    continue
+                if self._kept.get(name, (None,))[0] != block:
+                    of_block = self.blocks[block]
+                    self._kept[name] = block, self._read(name, slice(of_block.start, of_block.stop))
+                first = self.blocks[block].start
+                found[name] = self._kept[name][1][views.start - first : views.stop - first]
+        self.chunks.require_whole(names, [block], range(len(self.counts)))
+        return Labels(**found)
 
     def read(self, views: range, shard: int | None = None) -> Labels:
         """Return what is cached of `views`, of one shard (view, sample, ...) or of all (view, shard, sample, ...)."""
@@ -217,7 +244,7 @@ class Store:
 
     def raw_nbytes(self) -> dict[str, int]:
         """Return how many bytes each array of numbers would take uncompressed."""
-        return {name: array.nbytes for name, array in sorted(self._group.arrays()) if name != "key"}
+        return {name: self._array(name).nbytes for name in sorted([*self.by_view, *OF_NUMBERS])}
 
     def where(self, shard: int, sample: int) -> str:
         """Return how to name a sample to a user."""
@@ -245,56 +272,21 @@ class Store:
     def _read(self, name: str, index: Any = slice(None)) -> Any:
         try:
             array = self._array(name)
-            if name in self.by_view or array.nchunks_initialized == array.nchunks:
+            if name in self.by_view or all(
+                self.chunks.exists(name, *chunk) for chunk in np.ndindex(*array.cdata_shape)
+            ):
                 return np.asarray(array[index])
         except KeyError as error:
             raise InputError(self.path, f"the array {name}", "none", RESTORE) from error
+        except InputError:
+            raise
         except (RuntimeError, ValueError):
             pass  # what zarr says names no chunk
         for chunk in np.ndindex(*array.cdata_shape):
             try:
                 if name not in self.by_view and not self.chunks.exists(name, *chunk):
                     raise self.chunks.damage(name, chunk, "none")
-                array.get_block_selection(chunk)
+                array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(chunk, array.chunks, strict=True))]
             except RuntimeError as error:
                 raise self.chunks.damage(name, chunk, "one that can't be decompressed") from error
         raise InputError(self.path, f"the array {name}", "a damaged one", RESTORE)
-
-
-def _create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probes: Probes) -> None:
-    shards, columns = samples.seed.shape
-    for array in arrays_by_view(manifest):
-        lengths = [length for _, length in array.more]
-        group.create_array(
-            array.name,
-            shape=(0, shards, columns, *lengths),
-            chunks=(manifest.block, 1, columns, *lengths),
-            dtype=array.dtype,
-            fill_value=array.fill,
-            compressors=_COMPRESSION,
-            dimension_names=("view", "shard", "sample", *(name for name, _ in array.more)),
-        )
-    by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")}
-    for name, values in {**by_sample, "key": samples.keys}.items():
-        _put(group, name, values, ("shard", "sample"), chunks=(min(shards, _SHARDS_IN_A_CHUNK), columns))
-    _put(group, "samples", samples.count.astype(np.uint32), ("shard",))
-    _put(group, "probe_views", probes.views, ("probe", "height", "width", "rgb"))
-    _put(group, "probe_logits", probes.logits, ("probe", "class"))
-    _put(group, "probe_at", probes.at, ("probe", "place"))
-
-
-def _put(
-    group: zarr.Group, name: str, values: Any, dims: tuple[str, ...], chunks: tuple[int, ...] | None = None
-) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            chunks=chunks or values.shape,
-            dtype=str if name == "key" else values.dtype,
-            compressors=_COMPRESSION,
-            dimension_names=dims,
-            config={"write_empty_chunks": True},  # else a chunk of zeros would look like a lost one
-        )
-        array[...] = values

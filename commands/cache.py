@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from ..runtime.paths import AnyPath
 from . import shards as reading
 from .mirror import mirror_for, mirror_options
 from .options import (
@@ -19,6 +19,7 @@ from .options import (
     recipe_options,
     say,
     shards_option,
+    take_over_option,
     val_shards_option,
     with_options,
     workers_option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         batch_size: int
         on_bad_image: str
         wait: bool
-        exclude: Path | None
+        exclude: AnyPath | None
         val_shards: Sequence[str]
         workers: int | None
         device_name: str
@@ -69,8 +70,10 @@ if TYPE_CHECKING:
     default=True,
     help="See the store whole, or end with exit code 3 where all that is missing is other processes'.  [default: wait]",
 )
-@with_options(exclude_option, val_shards_option, *mirror_options, workers_option, device_option)
-def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: "Unpack[_Options]") -> None:
+@with_options(take_over_option, exclude_option, val_shards_option, *mirror_options, workers_option, device_option)
+def cache_teacher(
+    shards: Sequence[str], cache: AnyPath, teacher: str, take_over: bool, **options: "Unpack[_Options]"
+) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
     Run again, it goes on; with more --views, it extends. Several processes may fill one store at once; each ends once
@@ -80,24 +83,26 @@ def cache_teacher(shards: Sequence[str], cache: Path, teacher: str, **options: "
     Example: distillcache cache-teacher --shards 'train-{000000..001023}.tar' --cache regnety.zarr
              --teacher regnety_160.deit_in1k --views 300
     """
-    from ..cache.claims import Claims
+    from ..cache.claims import claims_on
     from .opening import require_room_for_store
 
     require_room_for_store(cache)
-    with Claims(cache) as claims:  # before what takes time: where processes can't share a store, nothing is done
+    with claims_on(
+        cache, take_over=take_over
+    ) as claims:  # before what takes time: where processes can't share a store, nothing is done
         _cache_teacher(shards, cache, teacher, claims, **options)
 
 
 def _cache_teacher(
     shards: Sequence[str],
-    cache: Path,
+    cache: AnyPath,
     teacher: str,
     claims: "Claims",
     *,
     batch_size: int,
     on_bad_image: str,
     wait: bool,
-    exclude: Path | None,
+    exclude: AnyPath | None,
     val_shards: Sequence[str],
     workers: int | None,
     device_name: str,
@@ -117,7 +122,7 @@ def _cache_teacher(
     start_early(workers)
     request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
     mirror = mirror_for(shards)
-    urls = expand(shards, mirror.retry_for)
+    urls = expand(shards)
     samples = (
         store.samples(urls, mirror) if store else None
     )  # complains of other shards before a large teacher is loaded

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
 from . import shards as reading
 from .mirror import mirror_for, mirror_options
 from .options import (
@@ -23,7 +23,7 @@ from .options import (
     with_options,
     workers_option,
 )
-from .paths import LOCAL_PATH, NAME
+from .paths import NAME, PATH
 from .progress import Bar, bar
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _image_options = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Checkpoint:
-    path: Path
+    path: AnyPath
     model: str
     student: "Student"
     crops: "CentreCrops"
@@ -78,19 +78,19 @@ class _Checkpoint:
 
 
 @click.command("evaluate")
-@click.option("--checkpoint", type=LOCAL_PATH, required=True, help="A student's weights, or its folder.")
+@click.option("--checkpoint", type=PATH, required=True, help="A student's weights, or its folder.")
 @with_options(shards_option)
 @click.option("--head", type=click.Choice(["class", "distill", "both"]), help="[default: all that there are]")
 @click.option("--real", is_flag=True, help="Also by ImageNet's ReaL labels.")
-@click.option("--predictions", type=LOCAL_PATH, help="Parquet file for what each head predicts of each image.")
+@click.option("--predictions", type=PATH, help="Parquet file for what each head predicts of each image.")
 @click.option("--model", type=NAME, help="A timm name.  [default: what the checkpoint says]")
 @with_options(*model_kwargs_options, *_image_options, *mirror_options, workers_option, device_option, as_json_flag)
 def evaluate(
-    checkpoint: Path,
+    checkpoint: AnyPath,
     shards: Sequence[str],
     head: str | None,
     real: bool,
-    predictions: Path | None,
+    predictions: AnyPath | None,
     model: str | None,
     model_kwargs: Sequence[str],
     more_model_kwargs: Sequence[str],
@@ -161,11 +161,15 @@ def _evaluation_text(result: dict[str, Any]) -> str:
 
 
 @click.command("compare")
-@click.argument("checkpoints", nargs=-1, required=True, type=LOCAL_PATH)
+@click.argument("checkpoints", nargs=-1, required=True, type=PATH)
 @with_options(shards_option, cache_option(required=False, what="A store of these shards by recipe none: the teacher."))
 @with_options(*_image_options, *mirror_options, workers_option, device_option, as_json_flag)
 def compare(
-    checkpoints: Sequence[Path], shards: Sequence[str], cache: Path | None, as_json: bool, **options: Unpack[_Options]
+    checkpoints: Sequence[AnyPath],
+    shards: Sequence[str],
+    cache: AnyPath | None,
+    as_json: bool,
+    **options: Unpack[_Options],
 ) -> None:
     """Say how often ground truth, teacher and students' heads disagree, and how alike a student's two tokens are.
 
@@ -187,7 +191,7 @@ def compare(
     opened = [_open(path, options) for path in checkpoints]
     store = open_store(cache) if cache else None
     mirror = mirror_for(shards)
-    samples = store.samples(expand(shards, mirror.retry_for), mirror) if store else None
+    samples = store.samples(expand(shards), mirror) if store else None
     samples = samples or samples_of(reading.read_index(shards, digest=False), 0, mirror)
     rows = in_sequence(samples.count.tolist())
     labels = {"ground truth": samples.target[rows.shard, rows.sample].astype(np.int64)}
@@ -221,7 +225,7 @@ def _comparison_text(names: list[str], matrix: Any, tokens: dict[str, list[float
     return "\n".join(lines)
 
 
-def _open(path: Path, options: _Options, model: str | None = None, kwargs: Sequence[str] = ()) -> _Checkpoint:
+def _open(path: AnyPath, options: _Options, model: str | None = None, kwargs: Sequence[str] = ()) -> _Checkpoint:
     from ..models.students import open_folder, parse_kwargs, trained_student
     from ..train.checkpoint import read_weights
     from ..train.evaluate import CentreCrops

@@ -42,13 +42,19 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     context.meta[f"{_KEPT}.{parameter.name}"] = value
 
 
+def _ask_for(context: click.Context, parameter: click.Parameter, seconds: float) -> None:
+    from ..runtime.remote import Patience
+
+    Patience.retry_for = seconds
+
+
 mirror_options = (
     click.option(
         "--mirror",
         type=LOCAL_FOLDER,
         callback=_keep,
         expose_value=False,
-        help="Folder that shards from far away come to.  [default: distillcache in the user's cache folder]",
+        help="Folder for what comes from far away.  [default: distillcache in the user's cache folder]",
     ),
     click.option(
         "--mirror-size",
@@ -62,7 +68,7 @@ mirror_options = (
         type=click.FloatRange(0),
         default=300.0,
         show_default=True,
-        callback=_keep,
+        callback=_ask_for,
         expose_value=False,
         help="Seconds for which a server that fails is asked again.",
     ),
@@ -76,13 +82,13 @@ def mirror_for(shards: Sequence[str], *, tell: bool = True) -> "Mirror":
 
     meta = click.get_current_context().meta
     if _KEPT not in meta:
-        folder, limit, retry_for = (meta[f"{_KEPT}.{name}"] for name in ("mirror", "mirror_size", "retry_for"))
-        meta[_KEPT] = Mirror(folder, limit, retry_for)
+        folder, limit = (meta.get(f"{_KEPT}.{name}") for name in ("mirror", "mirror_size"))
+        meta[_KEPT] = Mirror(folder, limit)
     kept: Mirror = meta[_KEPT]
     if tell and not meta.get(f"{_KEPT}.said") and not all(map(is_local, shards)):
         meta[f"{_KEPT}.said"] = True
         held = f"{kept.nbytes():,} of at most {kept.limit:,} bytes"
-        say(f"shards from far away come to {kept.folder}: {held}", err=True)
+        say(f"what comes from far away is kept in {kept.folder}: {held}", err=True)
     return kept
 
 
@@ -102,7 +108,7 @@ def mirror(prefetch: Sequence[str], verify: bool, empty: bool, as_json: bool) ->
 
     kept = mirror_for(prefetch)
     if prefetch:
-        urls = [url for url in expand(prefetch, kept.retry_for) if not is_local(url)]
+        urls = [url for url in expand(prefetch) if not is_local(url)]
         with bar("fetching", len(urls), "shards") as shown:
             kept.prefetch(urls, reporter=shown)
     damaged = []

@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cache.storage import storage_at
+from upath import UPath
+
+from ..cache.storage import PACKED, storage_at
 from ..cache.store import Store
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
+from .mirror import mirror_for
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +22,13 @@ _A_TEACHER, _UNFINISHED = "a teacher", "an unfinished run of train-student"
 _NAMED = 3  # stores, runs or teachers, of a folder with many
 
 
-def open_store(path: Path) -> Store:
-    """Return the store at `path`; ValueError if something else is there, with what to do with it."""
+def open_store(path: AnyPath) -> Store:
+    """Return the store at `path`; ValueError if something else is there, with what to do with it.
+
+    A packed one that is far away comes to the mirror that the command's options name.
+    """
+    if isinstance(path, UPath):
+        return Store(path, mirror_for([str(path)] if path.suffix == PACKED else []))
     if _is_store(path):
         return Store(path)
     if path.exists() or _is_part(path):
@@ -31,9 +40,13 @@ def open_store(path: Path) -> Store:
     raise InputError(path, "a store", found)
 
 
-def require_room_for_store(path: Path) -> None:
+def require_room_for_store(path: AnyPath) -> None:
     """Raise ValueError if something is at `path` that is no store."""
-    if path.exists() and not _is_store(path):
+    if path.suffix == PACKED:
+        raise InputError(
+            path, "a store that can be filled", "the name of a packed one", "unpack it: distillcache unpack"
+        )
+    if isinstance(path, Path) and path.exists() and not _is_store(path):
         raise InputError(path, "a store", _what_is(path, _STORE)[0], "name another `cache`")
 
 
@@ -47,9 +60,9 @@ def open_teacher(name: str, *, device: "torch.device", amp: bool, size: int | No
     return load_teacher(name, device=device, amp=amp, size=size)
 
 
-def require_checkpoint(path: Path) -> None:
+def require_checkpoint(path: AnyPath) -> None:
     """Raise ValueError if `path` is a folder without a trained student."""
-    if path.is_dir() and not (path / _STUDENT).is_file():
+    if isinstance(path, Path) and path.is_dir() and not (path / _STUDENT).is_file():
         what, then = _what_is(path, _STUDENT)
         remedy = f"{then}, or name its last.pt" if what == _UNFINISHED else "name what train-student left"
         raise InputError(path, "a checkpoint or the folder of a finished run", what, remedy)
@@ -95,8 +108,8 @@ def _folder(path: Path, wanted: str) -> tuple[str, str]:
 
 
 def _file(path: Path) -> tuple[str, str]:
-    if path.suffix == ".zip":
-        return "a zip file", f"unpack it first: unzip {path} -d STORE"
+    if path.suffix == PACKED:
+        return "a zip file without a store", "name what distillcache pack wrote"
     if path.suffix == ".tar":
         return "a shard", f"make a store by: distillcache cache-teacher --shards {path} --cache STORE"
     if path.suffix in (".safetensors", ".pt", ".pth"):

@@ -11,10 +11,11 @@ from click.core import ParameterSource
 
 from ..datasets.augment.recipes import NAMES
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
 from ..runtime.signals import StopRequested, StopSignals
 from .errors import fitted, line_of
 from .help import Sections
-from .paths import LOCAL_PATH
+from .paths import PATH
 
 if TYPE_CHECKING:
     import torch
@@ -57,15 +58,19 @@ def printable(text: str, keep: str = "\n") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
-def require_output(option: str, path: Path, *suffixes: str) -> None:
+def require_output(option: str, path: AnyPath, *suffixes: str) -> None:
     """Raise ValueError if a file can't be written to `path`, before any work is done for it."""
     if path.suffix.lower() not in suffixes:
         raise InputError(option, f"a name that ends in {', '.join(suffixes)}", path)
-    if not os.access(path.absolute().parent, os.W_OK):
+    if isinstance(path, Path) and not os.access(path.absolute().parent, os.W_OK):
         raise InputError(option, "a file in a folder that can be written to", path)
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    if "://" in message:
+        from ..runtime.remote import without_secrets
+
+        message = without_secrets(message)
     if message:  # a process whose error another has said already says nothing
         say(f"distillcache: {fitted(message)}", err=True)
     sys.exit(code)
@@ -106,15 +111,20 @@ logits_option = click.option(
 )
 exclude_option = click.option(
     "--exclude",
-    type=LOCAL_PATH,
+    type=PATH,
     help="A file of samples to leave out: a CSV file with the header shard,key, or a key a line.",
 )
-store_argument = click.argument("cache", type=LOCAL_PATH)
+take_over_option = click.option(
+    "--take-over",
+    is_flag=True,
+    help="Go on where a job was killed that wrote to this URL, once it shows no sign of life.",
+)
+store_argument = click.argument("cache", type=PATH)
 
 
 def cache_option(*, required: bool, what: str = "The Zarr store.") -> Callable[[Any], Any]:
     """Return the option that names a store."""
-    return click.option("--cache", type=LOCAL_PATH, required=required, help=what)
+    return click.option("--cache", type=PATH, required=required, help=what)
 
 
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

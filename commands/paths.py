@@ -1,4 +1,4 @@
-"""Paths and names on the command line. Paths are of this machine, until stores and outputs can live elsewhere."""
+"""Paths and names on the command line."""
 
 import os
 from pathlib import Path
@@ -6,32 +6,35 @@ from pathlib import Path
 import click
 
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath, path_of
 
 _EMPTY = "an empty one", "is a variable of the shell not set?"
 
 
-class LocalPath(click.Path):
-    """A path of this machine; a URL, of which pathlib would make a folder `s3:`, is refused.
+class PathOrURL(click.ParamType[AnyPath]):
+    """A path of this machine, or where it may be far away, any URL that fsspec knows.
 
     With `folder` it is that of a folder, which need not be there yet.
     """
 
-    def __init__(self, *, folder: bool = False) -> None:
-        super().__init__(path_type=Path)
-        self._folder = folder
+    name = "path"
+
+    def __init__(self, *, folder: bool = False, local: bool = False) -> None:
+        self._folder, self._local = folder, local
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
-        """Return the path; ValueError for a URL, for no path at all, and for a file instead of a folder."""
+    ) -> AnyPath:
+        """Return the path; ValueError for a URL that can't be, no path at all, and a file instead of a folder."""
         name = _name_of(param)
-        if "://" in str(value):
-            raise InputError(name, "a path on this machine", value, "name one, and copy between the two")
         if not str(value):
             raise InputError(name, "a path", *_EMPTY)
-        if self._folder and Path(value).is_file():
+        path = path_of(str(value)) if isinstance(value, str) else Path(value)
+        if self._local and not isinstance(path, Path):
+            raise InputError(name, "a path on this machine", value, "name one, and copy between the two")
+        if self._folder and isinstance(path, Path) and path.is_file():
             raise InputError(name, "a folder", f"the file {value}", "name another")
-        return super().convert(value, param, ctx)
+        return path
 
 
 class Name(click.ParamType[str]):
@@ -50,4 +53,4 @@ def _name_of(param: click.Parameter | None) -> str:
     return param.opts[0].lstrip("-") if param else "path"
 
 
-LOCAL_PATH, LOCAL_FOLDER, NAME = LocalPath(), LocalPath(folder=True), Name()
+PATH, FOLDER, LOCAL_FOLDER, NAME = PathOrURL(), PathOrURL(folder=True), PathOrURL(folder=True, local=True), Name()

@@ -48,7 +48,7 @@ def read_index(
     from ..datasets.shards.index import index_shards
 
     mirror = mirror_for(shards)
-    urls = expand(shards, mirror.retry_for)
+    urls = expand(shards)
     with bar("reading shards", None, "shards") as shown:
         return index_shards(urls, digest=digest, screen=screen, mirror=mirror, reporter=shown)
 
@@ -90,4 +90,4 @@ def stored_samples(store: "Store", shards: Sequence[str]) -> "Samples":
     from ..datasets.shards.files import expand
 
     mirror = mirror_for(shards)
-    return store.samples(expand(shards, mirror.retry_for), mirror)
+    return store.samples(expand(shards), mirror)

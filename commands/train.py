@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath, path_of
 from . import shards as reading
 from .mirror import mirror_for, mirror_options
 from .options import (
@@ -19,11 +20,12 @@ from .options import (
     recipe_options,
     say,
     shards_option,
+    take_over_option,
     val_shards_option,
     with_options,
     workers_option,
 )
-from .paths import LOCAL_FOLDER, LOCAL_PATH, NAME
+from .paths import FOLDER, LOCAL_FOLDER, NAME, PATH
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -60,25 +62,27 @@ _optimizer_options = (
 
 @click.command("train-student")
 @with_options(shards_option, cache_option(required=False, what="The Zarr store.  [default: no teacher's labels]"))
-@click.option("--out", type=LOCAL_FOLDER, required=True, help="Folder for the student.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the student.")
 @click.option("--model", type=NAME, default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
 @with_options(*model_kwargs_options)
-@click.option("--init", type=LOCAL_PATH, help="Start from this checkpoint's weights.")
+@click.option("--init", type=PATH, help="Start from this checkpoint's weights.")
 @click.option("--distill", type=click.Choice(["hard", "soft", "none"]), help="[default: hard, or none without a store]")
 @click.option("--alpha", type=float, help="Weight of the distillation.  [default: 0.5, or 0.1 for soft]")
 @click.option("--tau", type=float, default=3.0, show_default=True, help="Temperature of soft distillation.")
 @click.option("--epochs", type=int, help="[default: the store's views, or 300 without a store]")
-@with_options(*_optimizer_options, *recipe_options, val_shards_option, *mirror_options, workers_option, device_option)
+@with_options(*_optimizer_options, *recipe_options, val_shards_option, take_over_option, *mirror_options)
+@with_options(workers_option, device_option)
 def train_student(
     shards: Sequence[str],
-    cache: Path | None,
-    out: Path,
+    cache: AnyPath | None,
+    out: AnyPath,
     model_kwargs: Sequence[str],
     more_model_kwargs: Sequence[str],
     recipe: str | None,
     overrides: Sequence[str],
     image_size: int | None,
     val_shards: Sequence[str],
+    take_over: bool,
     workers: int | None,
     device_name: str,
     **asked: "Unpack[Hyperparameters]",
@@ -119,7 +123,7 @@ def train_student(
         config = Config.resolve(data, device.type, kwargs, **asked)
         student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
         held_out = reading.held_out(val_shards) if processes.first else None
-    place = Place(device=device, workers=workers, out=out, processes=processes)
+    place = Place(device=device, workers=workers, out=out, processes=processes, take_over=take_over)
     if summary := _train(student, data, held_out, config, place):
         say(_summary_text(summary, data.store, shards, out))
     leave()
@@ -169,8 +173,9 @@ def _build_student(config: "Config", *, resumed: bool = False, tell: bool = True
     )
     student.require_size(config.size, resizable=resizable)
     if config.init and not resumed:
-        require_checkpoint(Path(config.init))
-        weights, _ = read_weights(Path(config.init))
+        init = path_of(config.init)
+        require_checkpoint(init)
+        weights, _ = read_weights(init)
         if (afresh := student.initialize(weights, config.init)) and tell:
             say(f"{config.init}: {' and '.join(afresh)} start afresh, for {config.classes} classes", err=True)
     if config.distill == "none" and student.distilled:
@@ -178,7 +183,7 @@ def _build_student(config: "Config", *, resumed: bool = False, tell: bool = True
     return student
 
 
-def _summary_text(summary: dict[str, Any], store: "Store | None", shards: Sequence[str], out: Path) -> str:
+def _summary_text(summary: dict[str, Any], store: "Store | None", shards: Sequence[str], out: AnyPath) -> str:
     """Return the short table that a finished run ends with."""
     from ..inspection.info import info
 

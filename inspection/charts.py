@@ -1,17 +1,17 @@
 """Statistics of a store as charts, in one picture."""
 
-from pathlib import Path
 from typing import Any
 
 from ..runtime import atomic
 from ..runtime.optional import optional
+from ..runtime.paths import AnyPath
 from .stats import Stats
 
 _NAMED = 12  # bars with a class's name
 _OUTLIERS = 3  # dots with one
 
 
-def plot(found: Stats, out: Path, title: str) -> None:
+def plot(found: Stats, out: AnyPath, title: str) -> None:
     """Draw `found` into the PNG file `out`; ValueError if matplotlib is not installed."""
     figure = optional("matplotlib.figure", extra="plots", where="`plot`").Figure(figsize=(15, 9), layout="constrained")
     figure.suptitle(_plain(title))

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,9 +64,8 @@ class Counts:
         self.never_agreed = surest_first[:_NEVER_AGREED]
 
 
-def count(path: Path, shards: range) -> Counts:
-    """Return the counts of some shards of the store at `path`."""
-    store = Store(path)
+def count(store: Store, shards: range) -> Counts:
+    """Return the counts of some shards of a store."""
     counts, targets = Counts.empty(store), store.targets()
     for shard in shards:
         _count_shard(store, counts, shard, targets[shard, : store.counts[shard]])

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..datasets.order import ALONE
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.optional import optional
+from ..runtime.paths import AnyPath
 from ..runtime.reporting import SILENT, Reporter
 from .lookup import Filter, largest
 from .relations import RELATIONS, mixed, relations
@@ -23,7 +23,7 @@ FORMATS = (".parquet", ".csv", ".npz")
 Table = dict[str, Any]
 
 
-def export(store: Store, out: Path, wanted: Filter, *, mixes: bool = False, reporter: Reporter = SILENT) -> int:
+def export(store: Store, out: AnyPath, wanted: Filter, *, mixes: bool = False, reporter: Reporter = SILENT) -> int:
     """Write a row for each cached view of the samples `wanted`, and return how many; the suffix of `out` says how.
 
     Columns: shard, key, target, target_name, view, label, label_name, agrees, relation (what the label is to the view:

@@ -20,6 +20,7 @@ def info(store: Store) -> dict[str, Any]:
     by_view = sum(nbytes.get(name, 0) for name in store.by_view)
     return {
         "path": str(store.path),
+        "sha256": store.storage.sha256,
         "format": manifest.to_dict()["format"],
         "created": manifest.created,
         "teacher": asdict(manifest.teacher),
@@ -98,6 +99,7 @@ def info_text(store: Store) -> str:
         ("views", f"{facts['views']} a sample, in blocks of {facts['views_in_a_block']}"),
         ("labels", f"{facts['labels']:,}" + (f", {facts['labels_missing']:,} missing" * (not facts["complete"]))),
         *_logits(facts),
+        *([("packed", f"SHA-256 {facts['sha256']}")] if facts["sha256"] else []),
         ("bytes", f"{facts['bytes']:,} in all{per_view}"),
         *(("", line) for line in _in_lines(f"{k} {v:,}" for k, v in facts["bytes_by_array"].items())),
     ]

@@ -18,6 +18,7 @@ from ..datasets.augment.mixes import KINDS
 from ..datasets.samples import Samples
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
 from ..runtime.reporting import SILENT, Reporter
 from . import svg
 from .answers import Answer, is_it_whole, is_the_teacher_right, which_deserve_a_look
@@ -38,7 +39,7 @@ _HERE = Path(__file__).parent
 def report(
     store: Store,
     samples: Samples | None,
-    out: Path,
+    out: AnyPath,
     wanted: Filter,
     *,
     count: int = 2000,

@@ -118,7 +118,7 @@ def stats(store: Store, *, reporter: Reporter = SILENT) -> Stats:
     n = len(store.counts)
     parts = [range(first, min(first + _AT_ONCE, n)) for first in range(0, n, _AT_ONCE)]
     if len(parts) == 1:
-        counts = count(store.path, parts[0])
+        counts = count(store, parts[0])
         reporter.advance(n)
     else:
         counts = Counts.empty(store)
@@ -126,7 +126,7 @@ def stats(store: Store, *, reporter: Reporter = SILENT) -> Stats:
         try:
             with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
                 with _ignoring_interrupts():
-                    counting = pool.map(partial(count, store.path), parts)
+                    counting = pool.map(partial(count, store), parts)
                 for part, counted in zip(parts, counting, strict=True):
                     counts.merge(counted)
                     reporter.advance(len(part))

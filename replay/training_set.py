@@ -37,7 +37,7 @@ class TrainingSet:
         Where no window is asked for they are shuffled as one, or in as many as `mirror` has room for, where they come
         from far away. Raises ValueError if they are others, or if `mirror` is too small for them.
         """
-        manifest, samples = store.manifest, store.samples(expand(shards, mirror.retry_for), mirror)
+        manifest, samples = store.manifest, store.samples(expand(shards), mirror)
         return cls(
             order=store.order(_window(samples, window)),
             samples=samples,
@@ -60,7 +60,7 @@ class TrainingSet:
 
         Of `window` see `stored`. Raises ValueError for what is wrong with the shards, or if `mirror` is too small.
         """
-        indexes = index_shards(expand(shards, mirror.retry_for), mirror=mirror, reporter=reporter)
+        indexes = index_shards(expand(shards), mirror=mirror, reporter=reporter)
         samples = samples_of(indexes, seed, mirror)
         names, counts = [index.shard.name for index in indexes], samples.count.tolist()
         return cls(

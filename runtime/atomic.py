@@ -2,17 +2,31 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from .paths import AnyPath
 
 
-def write(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
-    """Write `path` through a temporary name beside it, synced and then renamed; nothing is left if writing fails."""
+def write(path: AnyPath, write_to: Callable[[BinaryIO], object]) -> None:
+    """Write `path` through a temporary name beside it, synced and then renamed; nothing is left if writing fails.
+
+    Far away, where a put is whole or not there, it is written on this machine first.
+    """
+    if not isinstance(path, Path):
+        with tempfile.NamedTemporaryFile(prefix="distillcache-") as local:
+            write_to(cast(BinaryIO, local))
+            local.flush()
+            from .remote import RemoteFile  # only who needs it waits for fsspec
+
+            RemoteFile(str(path)).put(Path(local.name))
+        return
     unfinished = path.with_name(path.name + ".partial")
     try:
-        with naming(path), unfinished.open("wb") as file:
+        with naming(path), unfinished.open("w+b") as file:
             write_to(file)
             file.flush()
             os.fsync(file.fileno())
@@ -35,7 +49,7 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: AnyPath) -> Iterator[None]:
     """Name `path` in an error of the system that names no file, also where torch hides it behind one of its own."""
     try:
         yield
@@ -48,6 +62,6 @@ def naming(path: Path) -> Iterator[None]:
         raise cause from None
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Write a small text file in the same way."""
     write(path, lambda file: file.write(text.encode()))

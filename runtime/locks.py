@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .errors import InputError
+from .paths import AnyPath
 
 _PATIENCE = 1.0  # seconds for a lock that nobody holds; a server of locks that is away never answers
 _POLL = 0.05
@@ -19,7 +20,7 @@ _HELD = (errno.EAGAIN, errno.EACCES)  # by another process, in POSIX's two spell
 class HeldError(RuntimeError):
     """A byte that another process holds; `holder` is what is known of that."""
 
-    def __init__(self, path: Path, holder: str) -> None:
+    def __init__(self, path: AnyPath, holder: str) -> None:
         super().__init__(f"{path}: held by {holder}")
         self.holder = holder
 

@@ -16,12 +16,13 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from distillcache.cache import create, fill
-from distillcache.cache.claims import Claims
+from distillcache.cache.claims import claims_on
 from distillcache.cache.store import Store
 from distillcache.cli import main
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher
+from distillcache.runtime.paths import AnyPath
 from distillcache.runtime.reporting import Reporter
 
 FUZZ = int(os.environ.get("FUZZ", "1"))
@@ -86,7 +87,7 @@ def teacher(teacher_folder: Path) -> Teacher:
 
 
 def cached(
-    path: Path,
+    path: AnyPath,
     urls: list[str],
     teacher: Teacher,
     *,
@@ -96,11 +97,11 @@ def cached(
     **more: Any,
 ) -> Store:
     """Run stage 1 in this process and return the store."""
-    store = Store(path) if path.exists() else None
+    store = create.existing(path)
     given = {"recipe": "deit", "image_size": SIZE, "seed": 0, "topk": 0, "amp": False, **more}
     request = create.Request.resolve(store, views=views, **given)
     store = store or create.create(path, request, index_shards(urls), teacher)
-    with Claims(path) as claims:
+    with claims_on(path) as claims:
         fill.fill(store, store.samples(urls), teacher, claims, views=views, batch_size=batch_size, workers=workers)
     return store
 

@@ -3,19 +3,24 @@
 python -m distillcache.tests.servers FOLDER DELAY RATE      seconds before an answer, bytes a second of all answers
 """
 
+import contextlib
 import math
 import re
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+
+import pytest
+import s3fs
 
 SENT = "/bytes-sent"
 """A path that says how many bytes of bodies were sent."""
@@ -152,6 +157,37 @@ class Request(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
         return True
+
+
+def listens(port: int) -> bool:
+    """Return whether someone answers at a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def s3(bucket: str) -> Iterator[str]:
+    """Serve S3 by moto, as a process, with a bucket, whose URL is yielded; this process's environment points there."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    given = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (given | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
+                patch.setenv(name, value)
+            deadline = time.monotonic() + 60
+            while not listens(port):  # s3fs waits too, but less long than moto may take
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            s3fs.S3FileSystem.clear_instance_cache()
+            s3fs.S3FileSystem().mkdir(bucket)
+            yield f"s3://{bucket}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":

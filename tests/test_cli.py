@@ -13,6 +13,7 @@ from PIL import Image
 
 from distillcache.cache.store import Store
 from distillcache.cli import main
+from distillcache.commands.paths import LOCAL_FOLDER
 from distillcache.commands.progress import bar
 
 from .conftest import CLASSES, run
@@ -39,7 +40,7 @@ PATHS = [
     (path, parameter)
     for path, command in commands().items()
     for parameter in command.params
-    if isinstance(parameter.type, click.Path)
+    if parameter.type is LOCAL_FOLDER
 ]
 
 

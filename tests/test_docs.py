@@ -223,9 +223,9 @@ def test_the_store_is_as_the_design_says(
         "K": 2,
         "D": CLASSES,
         "S": 2,
-        "64": 2,
+        "256": 2,
         "1": 1,
-    }  # of fewer than 64 shards
+    }  # of fewer than 256 shards
     for name, (_, dims, dtype, chunk, *_) in arrays.items():
         array: Any = group[name]
         assert list(array.metadata.dimension_names) == dims.split(", ")

@@ -328,8 +328,8 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "evaluating what holds no weights": lambda bench: bench.run(
         "evaluate", "--checkpoint", bench.folder / "classes.txt", "--shards", bench.shards
     ),
-    "a store or an output on another machine": lambda bench: bench.cache(
-        "--cache", "s3://bucket/k.zarr", shards=bench.shards
+    "a mirror or new shards on another machine": lambda bench: bench.cache(
+        "--mirror", "s3://bucket/m", shards=bench.shards
     ),
     "evaluating weights without --model": lambda bench: bench.run(
         "evaluate", "--checkpoint", bench.teacher / "model.safetensors", "--shards", bench.shards

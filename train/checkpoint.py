@@ -15,6 +15,7 @@ from torch import nn
 
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath, here
 
 FORMAT = 4
 """Of a checkpoint: 1 had no losses of the heads, 2 no names of what gets no weight decay: there timm decided, and the
@@ -38,7 +39,7 @@ class Progress:
 
 
 def save(
-    path: Path,
+    path: AnyPath,
     config: dict[str, Any],
     progress: Progress,
     undecayed: Collection[str],
@@ -57,21 +58,22 @@ def save(
     atomic.write(path, lambda file: torch.save(state, file))
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: AnyPath) -> dict[str, Any]:
     """Return what `save` wrote, or an older version of it; ValueError if it can't be read or is newer.
 
     `undecayed` is None where that was timm's to decide.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = state["format"]
-    except Exception as error:  # torch raises whatever the file's bytes lead it to, and advises to unpickle it
-        raise InputError(
-            path,
-            "a checkpoint",
-            f"a damaged file ({type(error).__name__})",
-            "remove it to start over, or name another `out`",
-        ) from error
+    with here(path) as file:
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            found = state["format"]
+        except Exception as error:  # torch raises whatever the file's bytes lead it to, and advises to unpickle it
+            raise InputError(
+                path,
+                "a checkpoint",
+                f"a damaged file ({type(error).__name__})",
+                "remove it to start over, or name another `out`",
+            ) from error
     _require_readable(path, found, FORMAT)
     if found < 4:
         state["by_group"] = True
@@ -82,7 +84,7 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_weights(path: Path, model: nn.Module, config: dict[str, Any]) -> None:
+def save_weights(path: AnyPath, model: nn.Module, config: dict[str, Any]) -> None:
     """Write a model's weights as safetensors, which plain `timm.create_model(..., checkpoint_path=...)` loads.
 
     Its metadata holds the run's configuration, so that the file says what it is.
@@ -92,7 +94,7 @@ def save_weights(path: Path, model: nn.Module, config: dict[str, Any]) -> None:
     atomic.write(path, lambda file: file.write(to_safetensors(weights, metadata)))
 
 
-def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
+def read_weights(path: AnyPath) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
     """Return a model's weights by name, and the configuration of the run that wrote them if it was ours.
 
     `path` is a run's folder (its student.safetensors), a .safetensors file, or a PyTorch checkpoint, ours, DeiT's or
@@ -101,21 +103,27 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | 
     path = path / "student.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise InputError(path, "a checkpoint or the folder of a finished run", "no such file")
+    with here(path) as file:
+        weights, noted = _read(file, path)
+    if noted:
+        _require_readable(path, noted["format"], WEIGHTS_FORMAT if path.suffix == ".safetensors" else FORMAT)
+    return weights, noted and noted["config"]
+
+
+def _read(file: Path, named: AnyPath) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
     try:
-        state, noted = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        state, noted = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
         weights = clean_state_dict(state)
         if not all(isinstance(value, torch.Tensor) for value in weights.values()) or not weights:
             raise TypeError("no weights by name")
     except Exception as error:  # whatever the file's bytes lead torch and safetensors to
         raise InputError(
-            path,
+            named,
             "weights (.safetensors, or tensors that torch saved)",
             "a file that holds none or is damaged",
             "name what train-student left, such as student.safetensors",
         ) from error
-    if noted:
-        _require_readable(path, noted["format"], WEIGHTS_FORMAT if path.suffix == ".safetensors" else FORMAT)
-    return weights, noted and noted["config"]
+    return weights, noted
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
@@ -132,6 +140,6 @@ def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | N
     return state.get("model", state.get("state_dict", state)), state if ours else None
 
 
-def _require_readable(path: Path, found: int, known: int) -> None:
+def _require_readable(path: AnyPath, found: int, known: int) -> None:
     if found > known:
         raise InputError(path, f"checkpoint format {known} or older", found, "upgrade distillcache")

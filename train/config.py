@@ -3,13 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 
 from ..replay.training_set import TrainingSet
 from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
 from ..runtime.processes import ALONE, Processes
 from ..runtime.reporting import SILENT, Reporter
 
@@ -21,7 +21,7 @@ class Hyperparameters(TypedDict):
     """What a user says of a run; what is None depends on what is trained on. `Config` says what each is."""
 
     model: str
-    init: Path | None
+    init: AnyPath | None
     distill: Distill | None
     alpha: float | None
     tau: float
@@ -161,7 +161,9 @@ class Place:
 
     device: torch.device
     workers: int
-    out: Path
+    out: AnyPath
+    take_over: bool = False
+    """Whether to take over `out`, far away, from a job that shows no sign of life."""
     command: Sequence[str] = ()
     """The command line of the run, kept in its config.json."""
     processes: Processes = ALONE

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.optional import optional
+from ..runtime.paths import AnyPath, read_bytes
 from .config import Config, Place
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ _LOSSES = {"loss": "both, weighted", "loss_class": "class", "loss_distill": "dis
 _HEADS = {"class": "C0", "distill": "C1"}  # the colours of a head in all panels
 
 
-def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+def write_summary(folder: AnyPath, summary: dict[str, Any]) -> None:
     """Write a finished run's summary.json."""
     _write_json(folder / "summary.json", summary)
 
 
-def window_of(folder: Path) -> int | None:
+def window_of(folder: AnyPath) -> int | None:
     """Return in how many shards at a time the run in a folder shuffles, or None where there is none to go on with."""
     try:
-        window = json.loads((folder / "config.json").read_text())["config"]["window"]
+        window = json.loads(read_bytes(folder / "config.json"))["config"]["window"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return window if isinstance(window, int) and (folder / "last.pt").exists() else None
@@ -46,7 +47,8 @@ class RunFolder:
     def __init__(self, config: Config, place: Place, trained_on: dict[str, Any], epoch: int) -> None:
         """Open the folder of `place` for a run that has done `epoch` epochs; note what it is told to do."""
         self.path, self._log, self._plotted = place.out, place.reporter.log, time.monotonic()
-        self.path.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.path, Path):
+            self.path.mkdir(parents=True, exist_ok=True)
         described = {
             "command": shlex.join(place.command),
             "directory": str(Path.cwd()),
@@ -74,6 +76,9 @@ class RunFolder:
             self._plotted = time.monotonic()
 
     def _open_events(self, epoch: int) -> Any:
+        if not isinstance(self.path, Path):
+            self._log("no TensorBoard events: they are only written to folders of this machine")
+            return None
         if not (tensorboard := self._optional("torch.utils.tensorboard", "TensorBoard events")):
             return None
         return tensorboard.SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch + 1 if epoch else None)
@@ -113,7 +118,7 @@ def curves(history: Sequence[dict[str, float]], figure: "Figure") -> "Figure":
     return figure
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def _write_json(path: AnyPath, value: dict[str, Any]) -> None:
     atomic.write_text(path, json.dumps({"format": FORMAT, **value}, indent=2) + "\n")
 
 

@@ -11,8 +11,10 @@ from ..cache.verify import drift
 from ..datasets.samples import Samples
 from ..replay.batches import Replay, ReplayError
 from ..replay.training_set import TrainingSet
+from ..runtime.claim import Claim
 from ..runtime.errors import InputError
 from ..runtime.locks import HeldError, LockFile
+from ..runtime.paths import AnyPath
 from . import checkpoint
 from .config import Config, Place
 from .loop import Run, train
@@ -34,7 +36,7 @@ def train_student(
     with contextlib.ExitStack() as held:
         with processes.together():
             if processes.first:
-                held.enter_context(_sole_owner(place.out))
+                held.enter_context(_sole_owner(place.out, take_over=place.take_over))
             _require_fitting(data, held_out, config)
             if data.store:
                 _require_teachers_views(data.store, data.samples, config, place)
@@ -68,7 +70,7 @@ def train_student(
         return summary
 
 
-def require_no_other(folder: Path, others: Mapping[str, str]) -> None:
+def require_no_other(folder: AnyPath, others: Mapping[str, str]) -> None:
     """Raise ValueError if what another command made lies in `folder`: `others` says what a file of that name is of."""
     for name, what in others.items():
         if (folder / name).exists():
@@ -76,18 +78,21 @@ def require_no_other(folder: Path, others: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _sole_owner(folder: Path) -> Iterator[None]:
+def _sole_owner(folder: AnyPath, *, take_over: bool) -> Iterator[None]:
     """Be the only run that writes to `folder`; ValueError names the one that does, or what lies there."""
     require_no_other(folder, {"zarr.json": "a store", "model.safetensors": "a teacher"})
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        if not isinstance(folder, Path):
+            with Claim(folder / "claim", take_over=take_over):
+                yield
+            return
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         lock = LockFile(folder / "lock")
     except HeldError as error:
-        used = f"{folder} in use by {error.holder}"
-        raise InputError(
-            "`out`", "a folder of this run's own", used, "wait for its end, or name another `out`"
-        ) from error
+        used, remedy = f"{folder} in use by {error.holder}", "wait for its end, or name another `out`"
+        remedy += "" if isinstance(folder, Path) else "; if it was killed, add `take_over=True`"
+        raise InputError("`out`", "a folder of this run's own", used, remedy) from error
     with lock:
         lock.sign()
         try:

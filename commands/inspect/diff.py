@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..options import as_json_flag, say, with_options
-from ..paths import LOCAL_PATH
+from ..paths import PATH
 from ..progress import bar
 from ..tables import print_table
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("first", type=LOCAL_PATH)
-@click.argument("second", type=LOCAL_PATH)
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
 @click.option("--rows", type=click.IntRange(1, 1000), default=10, show_default=True, help="Lines of each table.")
 @with_options(as_json_flag)
-def inspect_diff(first: Path, second: Path, rows: int, as_json: bool) -> None:
+def inspect_diff(first: AnyPath, second: AnyPath, rows: int, as_json: bool) -> None:
     """Compare what two teachers said of the same views: how often they differ, on which classes and samples.
 
     \b
@@ -39,7 +39,7 @@ def inspect_diff(first: Path, second: Path, rows: int, as_json: bool) -> None:
         _print_diff(found, first, second, rows)
 
 
-def _print_diff(found: "Diff", first: Path, second: Path, rows: int) -> None:
+def _print_diff(found: "Diff", first: AnyPath, second: AnyPath, rows: int) -> None:
     say(f"{found.differing:,} of {found.views:,} views differ ({found.differing / found.views:.2%})")
     shares = f"{found.first_agreement:.1%} of the views in {first}, {found.second_agreement:.1%} in {second}"
     say(f"the label is the target in {shares}")

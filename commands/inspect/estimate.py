@@ -61,7 +61,7 @@ def inspect_estimate(
     device, workers = device_and_workers(device_name, workers)
     request = Request.resolve(on_gpu=device.type == "cuda", **asked)
     mirror = mirror_for(shards)
-    urls = expand(shards, mirror.retry_for)
+    urls = expand(shards)
     indexes = index_some(urls, mirror)
     model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
     estimated = estimate(indexes, urls, request, model, mirror, batch_size=batch_size, workers=workers, seconds=seconds)

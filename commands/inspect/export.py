@@ -1,19 +1,19 @@
 """`distillcache inspect export`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..options import filter_options, require_output, say, store_argument, with_options
-from ..paths import LOCAL_PATH
+from ..paths import PATH
 from ..progress import bar
 
 
 @click.command("export")
-@with_options(store_argument, click.argument("out", type=LOCAL_PATH), *filter_options)
+@with_options(store_argument, click.argument("out", type=PATH), *filter_options)
 @click.option("--mixes", is_flag=True, help="Also columns for mix and lambda of each view.")
-def inspect_export(cache: Path, out: Path, mixes: bool, **filters: Sequence[str]) -> None:
+def inspect_export(cache: AnyPath, out: AnyPath, mixes: bool, **filters: Sequence[str]) -> None:
     """Write a row for each cached view to OUT: a .parquet, .csv or .npz file.
 
     \b

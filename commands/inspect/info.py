@@ -1,16 +1,16 @@
 """`distillcache inspect info`."""
 
 import json
-from pathlib import Path
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..options import as_json_flag, say, store_argument, with_options
 
 
 @click.command("info")
 @with_options(store_argument, as_json_flag)
-def inspect_info(cache: Path, as_json: bool) -> None:
+def inspect_info(cache: AnyPath, as_json: bool) -> None:
     """Say what the store is, how full, and how large.
 
     \b

@@ -3,11 +3,11 @@
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..options import as_json_flag, filter_options, printable, say, store_argument, with_options
 from ..progress import bar
 from ..tables import table
@@ -23,7 +23,7 @@ from ..tables import table
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
 @with_options(as_json_flag)
 def inspect_keys(
-    cache: Path, agreement_below: float | None, limit: int | None, as_json: bool, **filters: Sequence[str]
+    cache: AnyPath, agreement_below: float | None, limit: int | None, as_json: bool, **filters: Sequence[str]
 ) -> None:
     """List samples: shard, key, target, and with --agreement-below how often the teacher agrees.
 

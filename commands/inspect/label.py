@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..options import as_json_flag, printable, say, store_argument, with_options
 from ..tables import table
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("label")
 @with_options(store_argument, click.argument("key"), as_json_flag)
-def inspect_label(cache: Path, key: str, as_json: bool) -> None:
+def inspect_label(cache: AnyPath, key: str, as_json: bool) -> None:
     """Print what the teacher said of each view of the sample KEY.
 
     \b

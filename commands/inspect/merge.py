@@ -1,19 +1,19 @@
 """`distillcache inspect merge`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..options import say
-from ..paths import LOCAL_PATH
+from ..paths import PATH
 from ..progress import bar
 
 
 @click.command("merge")
-@click.argument("out", type=LOCAL_PATH)
-@click.argument("stores", nargs=-1, required=True, type=LOCAL_PATH)
-def inspect_merge(out: Path, stores: Sequence[Path]) -> None:
+@click.argument("out", type=PATH)
+@click.argument("stores", nargs=-1, required=True, type=PATH)
+def inspect_merge(out: AnyPath, stores: Sequence[AnyPath]) -> None:
     """Write the store OUT from STORES that hold different shards, or different views, of one plan.
 
     They must have the same recipe, seed and teacher. What several hold must be the same in all.

@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from ...runtime.errors import InputError
+from ...runtime.paths import AnyPath
 from ..mirror import mirror_options
 from ..options import filter_options, require_output, say, store_argument, was_given, with_options
-from ..paths import LOCAL_PATH
+from ..paths import PATH
 from ..progress import bar
 from ..shards import stored_samples
 
@@ -17,14 +18,14 @@ from ..shards import stored_samples
 @with_options(store_argument)
 @click.option("--shards", multiple=True, help="Paths, globs, braces or URLs of its shards.  [default: no pictures]")
 @with_options(*filter_options[:2], *mirror_options)
-@click.option("--out", type=LOCAL_PATH, default=Path("report.html"), show_default=True, help="The page.")
+@click.option("--out", type=PATH, default=Path("report.html"), show_default=True, help="The page.")
 @click.option("--samples", type=click.IntRange(1), default=2000, show_default=True, help="Samples on the page.")
 @click.option("--views", type=click.IntRange(1), default=6, show_default=True, help="Views of each.")
 @click.option("--pictures", type=click.IntRange(0), default=100, show_default=True, help="Samples with pictures.")
 def inspect_report(
-    cache: Path,
+    cache: AnyPath,
     shards: Sequence[str],
-    out: Path,
+    out: AnyPath,
     keys: Sequence[str],
     classes: Sequence[str],
     samples: int,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ...runtime.errors import InputError
+from ...runtime.paths import AnyPath
 from ..mirror import mirror_options
 from ..options import (
     printable,
@@ -17,18 +18,18 @@ from ..options import (
     was_given,
     with_options,
 )
-from ..paths import LOCAL_PATH
+from ..paths import PATH
 from ..shards import stored_samples
 
 
 @click.command("show")
 @with_options(store_argument, click.argument("keys", nargs=-1, required=True), shards_option, *mirror_options)
-@click.option("--out", type=LOCAL_PATH, default=Path("grid.png"), show_default=True, help="A PNG file.")
+@click.option("--out", type=PATH, default=Path("grid.png"), show_default=True, help="A PNG file.")
 @click.option("--views", default="8", show_default=True, help="How many views of each sample, or which: FIRST:END.")
 @click.option("--steps", is_flag=True, help="A row a view: from the original, step by step, to the mixed view.")
 @click.option("--plan", is_flag=True, help="Also print the steps in words.")
 def inspect_show(
-    cache: Path, keys: Sequence[str], shards: Sequence[str], out: Path, views: str, steps: bool, plan: bool
+    cache: AnyPath, keys: Sequence[str], shards: Sequence[str], out: AnyPath, views: str, steps: bool, plan: bool
 ) -> None:
     """Draw the samples KEYS and their views, as the teacher saw them, into one picture.
 

@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..options import as_json_flag, require_output, say, store_argument, with_options
-from ..paths import LOCAL_PATH
+from ..paths import PATH
 from ..progress import bar
 from ..tables import print_table
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @click.command("stats")
 @with_options(store_argument)
-@click.option("--plot", type=LOCAL_PATH, help="Also draw charts into this PNG file.")
+@click.option("--plot", type=PATH, help="Also draw charts into this PNG file.")
 @click.option("--rows", type=click.IntRange(1, 1000), default=10, show_default=True, help="Lines of each table.")
 @with_options(as_json_flag)
-def inspect_stats(cache: Path, plot: Path | None, rows: int, as_json: bool) -> None:
+def inspect_stats(cache: AnyPath, plot: AnyPath | None, rows: int, as_json: bool) -> None:
     """Say how often the teacher agrees with the ground truth, where it does not, and where it is in doubt.
 
     \b

@@ -4,10 +4,10 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
+from ...runtime.paths import AnyPath
 from ..mirror import mirror_options
 from ..options import (
     as_json_flag,
@@ -39,7 +39,7 @@ from ..shards import stored_samples
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Views rendered at once.")
 @with_options(*mirror_options, workers_option, device_option, as_json_flag)
 def inspect_verify(
-    cache: Path,
+    cache: AnyPath,
     shards: Sequence[str],
     views: str | None,
     fraction: float,

@@ -6,9 +6,9 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ...runtime.errors import InputError
+from ...runtime.paths import AnyPath
 from .index import ShardIndex, Skipped, only
 
 REASON = "excluded"
@@ -20,11 +20,11 @@ _HEADER = "shard,key"
 class Excluded:
     """The samples that a file names: (shard, key), the shard empty where any shard is meant."""
 
-    path: Path
+    path: AnyPath
     samples: frozenset[tuple[str, str]]
 
     @classmethod
-    def read(cls, path: Path) -> "Excluded":
+    def read(cls, path: AnyPath) -> "Excluded":
         """Read a CSV file with the header `shard,key`, or a list of keys, one a line; ValueError if it names none."""
         try:
             text = path.read_text("utf-8-sig")
@@ -84,7 +84,7 @@ class Excluded:
             raise InputError("`exclude`", expected, different, "run without `exclude`, or name another `cache`")
 
 
-def _from_csv(text: str, path: Path) -> set[tuple[str, str]]:
+def _from_csv(text: str, path: AnyPath) -> set[tuple[str, str]]:
     rows = csv.reader(io.StringIO(text, newline=""))
     next(rows)
     try:

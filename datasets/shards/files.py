@@ -5,27 +5,26 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import braceexpand
 from fsspec.implementations.local import LocalFileSystem
 
 from ...runtime.errors import InputError
+from ...runtime.remote import RemoteFile, locate, without_secrets
 from ...runtime.watch import Watch
-from .remote import RETRY_FOR, RemoteFile, locate, without_secrets
 
 _WATCH = Watch()
 _MOST = 1_000_000  # shards that braces may name
 SUMS = "SHA256SUMS"
 
 
-def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]:
+def expand(spec: str | Sequence[str]) -> list[str]:
     """Return the shards that paths, globs, braces and fsspec URLs name, sorted by base name.
 
-    Far away only globs are looked for, by one listing, which is asked for again for `retry_for` seconds; what is not
-    there shows when it is fetched. Raises ValueError if nothing matches, or if two shards have one base name (the store
-    tells shards apart by it).
+    Far away only globs are looked for, by one listing; what is not there shows when it is fetched. Raises ValueError if
+    nothing matches, or if two shards have one base name (the store tells shards apart by it).
     """
     urls: set[str] = set()
     for text in [spec] if isinstance(spec, str) else spec:
@@ -36,7 +35,7 @@ def expand(spec: str | Sequence[str], retry_for: float = RETRY_FOR) -> list[str]
             if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
                 raise InputError("`shards`", "tar files", f"the folder {text}", f"name those in it: '{text}/*.tar'")
             if any(c in path for c in ("*[" if "://" in pattern else "*?[")):
-                found = [_as_named(p, pattern) for p in RemoteFile(pattern, retry_for).glob()]
+                found = [_as_named(p, pattern) for p in RemoteFile(pattern).glob()]
             else:
                 there = not is_local(pattern) or Path(path).exists()
                 found = [pattern if "://" in pattern else path] if there else []
@@ -105,7 +104,7 @@ def sha256_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digests(urls: Sequence[str], retry_for: float = RETRY_FOR) -> dict[str, str]:
+def digests(urls: Sequence[str]) -> dict[str, str]:
     """Return the SHA-256, hex, of the files far away for which a SHA256SUMS beside them has one."""
     found: dict[str, str] = {}
     beside: dict[str, dict[str, str]] = {}
@@ -114,7 +113,7 @@ def digests(urls: Sequence[str], retry_for: float = RETRY_FOR) -> dict[str, str]
         if is_local(url):
             continue
         if folder not in beside:
-            beside[folder] = parse_sums(RemoteFile(f"{folder}/{SUMS}", retry_for).read_if_given())
+            beside[folder] = parse_sums(RemoteFile(f"{folder}/{SUMS}").read_if_given())
         if name in beside[folder]:
             found[url] = beside[folder][name]
     return found
@@ -123,6 +122,11 @@ def digests(urls: Sequence[str], retry_for: float = RETRY_FOR) -> dict[str, str]
 def parse_sums(text: bytes) -> dict[str, str]:
     """Return by name the digests in a file as sha256sum writes it; what is none is left out."""
     return {name.decode(): digest.decode() for digest, name in re.findall(rb"^([0-9a-f]{64}) [ *](.+)$", text, re.M)}
+
+
+def format_sums(digests: Mapping[str, str]) -> str:
+    """Return a SHA256SUMS of digests by name."""
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
 
 
 def class_names(urls: Sequence[str]) -> list[str]:

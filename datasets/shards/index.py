@@ -76,7 +76,7 @@ def index_shards(
     """
     pool = ThreadPoolExecutor(max(8, usable_cores()))
 
-    known = digests(urls, mirror.retry_for)
+    known = digests(urls)
 
     def read(url: str) -> ShardIndex:
         with mirror.holding(url, known.get(url, "")) as held:

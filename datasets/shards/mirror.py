@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...runtime import atomic
 from ...runtime.errors import InputError
+from ...runtime.remote import Info, Patience, RemoteFile, without_secrets
 from ...runtime.reporting import SILENT, Reporter
 from .files import is_local
-from .remote import RETRY_FOR, Info, RemoteFile, without_secrets
 from .room import WHOLE, Room, last_use
 
 _AT_ONCE = 4
@@ -48,13 +49,14 @@ class Mirror:
     Its methods may be called by several threads; of one folder a process has one Mirror.
     """
 
-    def __init__(self, folder: Path | None = None, limit: int | None = None, retry_for: float = RETRY_FOR) -> None:
-        """Use `folder`, by default in the user's cache folder, and at most half of what is free there.
-
-        `retry_for`: seconds for which a request that fails is made again.
-        """
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        """Use `folder`, by default in the user's cache folder, and at most half of what is free there."""
         self.folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "distillcache"
-        self.retry_for, self._room = retry_for, Room(self.folder, limit)
+        self._room = Room(self.folder, limit)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have another process share the folder."""
+        return Mirror, (self.folder, self.limit)
 
     @property
     def limit(self) -> int:
@@ -87,7 +89,7 @@ class Mirror:
         It is refused if its bytes are not those of `sha256` and `nbytes`, where these are given, once they were fetched
         a second time. Raises ValueError for that, for what the server answers, and where there is no room for it.
         """
-        info = Info(nbytes=nbytes, version="") if nbytes else RemoteFile(url, self.retry_for).info()
+        info = Info(nbytes=nbytes, version="") if nbytes else RemoteFile(url).info()
         if not (sha256 := sha256 or self._known(url, info)):
             return self._hold_unknown(url, info)
         self._room.keep(sha256)
@@ -176,9 +178,9 @@ class Mirror:
 
     def _fetch(self, url: str, info: Info, name: str, sha256: str = "") -> str:
         """Fetch a file to its unfinished place, verify it, and return its SHA-256; a wrong one is fetched twice."""
-        remote, part = RemoteFile(url, self.retry_for), self._room.unfinished(name, info.nbytes)
+        remote, part = RemoteFile(url), self._room.unfinished(name, info.nbytes)
         for last in (False, True):
-            self._room.reserve(name, info.nbytes, self.retry_for)
+            self._room.reserve(name, info.nbytes, Patience.retry_for)
             found, nbytes = self._download(remote, info, part, resume=bool(sha256 or info.version))
             if nbytes == info.nbytes and found == (sha256 or found):
                 return found

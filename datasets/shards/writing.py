@@ -14,10 +14,11 @@ import numpy as np
 from ...runtime import atomic
 from ...runtime.errors import InputError
 from ...runtime.optional import optional
+from ...runtime.paths import read_if_there
 from ...runtime.reporting import SILENT, Reporter
 from ..augment.philox import Stream, permutation
 from .excluded import Excluded
-from .files import SUMS, parse_sums, sha256_of
+from .files import SUMS, format_sums, parse_sums, sha256_of
 from .index import IMAGE_EXTENSIONS
 
 FORMAT = 1
@@ -90,10 +91,10 @@ def make_shards(
 def _note_digests(folder: Path, names: Sequence[str]) -> None:
     """Write the SHA-256 of all shards to SHA256SUMS, by which they are verified where they are fetched from afar."""
     file = folder / SUMS
-    known = parse_sums(file.read_bytes()) if file.exists() else {}
+    known = parse_sums(read_if_there(file))
     if set(known) != set(names):
         digests = {name: known.get(name) or sha256_of(str(folder / name)) for name in names}
-        atomic.write_text(file, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+        atomic.write_text(file, format_sums(digests))
 
 
 def _without(excluded: Excluded, splits: dict[str, list[Entry]]) -> dict[str, list[Entry]]:

@@ -16,7 +16,7 @@ import torch
 import webdataset
 
 from distillcache.cache import create, fill
-from distillcache.cache.claims import Claims
+from distillcache.cache.claims import claims_on
 from distillcache.cache.store import Store
 from distillcache.datasets.order import Rows
 from distillcache.datasets.shards.files import expand
@@ -155,17 +155,17 @@ def test_a_store_that_vanishes_is_no_success(tmp_path: Path, shards: str, teache
     given = {"views": 9, "batch_size": 16, "workers": 0, "reporter": OnAdvance(remove)}
     with (
         pytest.raises(ValueError, match="expected the store that is being filled, found it removed"),
-        Claims(store.path) as claims,
+        claims_on(store.path) as claims,
     ):
         fill.fill(store, store.samples(expand(shards)), teacher, claims, **given)
 
 
 def test_claims_exclude_other_processes_also_by_another_path(tmp_path: Path) -> None:
-    script = "import sys, pathlib; from distillcache.cache.claims import Claims\n"
-    script += "with Claims(pathlib.Path(sys.argv[1])) as c: print(c.take(1), c.take(2))"
+    script = "import sys, pathlib; from distillcache.cache.claims import claims_on\n"
+    script += "with claims_on(pathlib.Path(sys.argv[1])) as c: print(c.take(1), c.take(2))"
     link = tmp_path / "link.zarr"
     link.symlink_to("c.zarr")
-    with Claims(tmp_path / "c.zarr") as claims:
+    with claims_on(tmp_path / "c.zarr") as claims:
         assert claims.take(1)
         other = subprocess.run([sys.executable, "-c", script, str(link)], capture_output=True, text=True)
         assert other.stdout.split() == ["False", "True"]

@@ -64,7 +64,7 @@ def make(path: Path) -> None:
     import torch
 
     from distillcache.cache import create, fill
-    from distillcache.cache.claims import Claims
+    from distillcache.cache.claims import claims_on
     from distillcache.datasets.shards.index import index_shards
     from distillcache.models.teachers import load_teacher, save_teacher
 
@@ -78,7 +78,7 @@ def make(path: Path) -> None:
         teacher = load_teacher(folder, device=torch.device("cpu"), amp=False)
     request = create.Request.resolve(overrides=["crop=padded"], image_size=32, seed=1, topk=2, views=6)
     store = create.create(path, request, index_shards([str(SHARDS)]), teacher)
-    with Claims(path) as claims:
+    with claims_on(path) as claims:
         fill.fill(store, store.samples([str(SHARDS)]), teacher, claims, views=6, batch_size=8, workers=0)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distillcache.cache import fill
-from distillcache.cache.claims import Claims
+from distillcache.cache.claims import claims_on
 from distillcache.cache.store import Store
 from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
@@ -126,7 +126,7 @@ def test_filling_ends_after_the_batch_in_which_it_is_stopped(tmp_path: Path, sha
         if next(committed) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with Claims(store.path) as claims, pytest.raises(StopRequested):
+    with claims_on(store.path) as claims, pytest.raises(StopRequested):
         fill.fill(
             store,
             store.samples(expand(shards)),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import zarr
 
-from distillcache.cache.claims import Claims
+from distillcache.cache.claims import claims_on
 from distillcache.cache.storage import LocalStorage, Storage
 from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
@@ -48,7 +48,7 @@ def test_an_unfinished_store_is_never_in_its_place(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_beside_a_store_goes_with_the_next_that_fills_it(tmp_path: Path) -> None:
     (tmp_path / f"c.zarr.{'a' * 32}.partial").mkdir()
     (tmp_path / f"c.zarr.old.{'a' * 32}.partial").mkdir()  # another store's, which may be in the making
-    with Claims(tmp_path / "c.zarr"):
+    with claims_on(tmp_path / "c.zarr"):
         assert len(list(tmp_path.iterdir())) == 3
     assert [path.name for path in tmp_path.iterdir()] == [f"c.zarr.old.{'a' * 32}.partial"]
 

@@ -4,7 +4,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,21 +17,21 @@ import s3fs
 import webdataset
 from fsspec.implementations.memory import MemoryFileSystem
 
-from distillcache.cache.claims import Claims
+from distillcache.cache.claims import claims_on
 from distillcache.cache.fill import fill
 from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.loader import Loader
 from distillcache.datasets.order import Order
 from distillcache.datasets.samples import Samples, samples_of
-from distillcache.datasets.shards import remote
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.shards.mirror import Mirror
 from distillcache.datasets.views import Renderer
 from distillcache.models.teachers import Teacher
+from distillcache.runtime import remote
 from distillcache.runtime.errors import InputError
 from distillcache.tests.conftest import CLASSES, SIZE, cached, run
-from distillcache.tests.servers import Request, Server
+from distillcache.tests.servers import Request, Server, s3
 
 COUNT = 6
 
@@ -143,7 +142,7 @@ def test_stage_1_fetches_each_shard_once_for_all_blocks_of_views(
     store = cached(tmp_path / "c.zarr", expand(f"{folder}/*.tar"), teacher, views=3)
     mirror = Mirror(tmp_path / "mirror", int(2.5 * max(path.stat().st_size for path in folder.glob("*.tar"))))
     far = store.samples(expand(f"{server.url}/train-{{0..5}}.tar"), mirror)
-    with Claims(store.path) as claims:
+    with claims_on(store.path) as claims:
         fill(store, far, teacher, claims, views=27, batch_size=16, workers=0)  # three blocks of 12
     assert store.views_of_all() == 27 and server.sent.total() == size(folder)
 
@@ -250,7 +249,7 @@ def test_a_wrong_byte_in_a_shard_that_no_store_knows_is_found_by_its_sha256sums(
 def test_a_server_that_was_away_or_stalled_is_waited_for(
     server: Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(remote, "ANSWER_WITHIN", 0.5)
     back = time.monotonic() + 1.5
 
     def away(request: Request, number: int) -> bool:
@@ -326,33 +325,12 @@ def test_a_full_disk_is_named(server: Server, tmp_path: Path) -> None:
     assert "No space left on device" in found.output and str(mirror) in found.output
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def bucket(folder: Path) -> Iterator[str]:
-    """The shards in S3, as moto serves it."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    given = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (given | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
-            patch.setenv(name, value)
-        deadline = time.monotonic() + 60
-        while not listens(port):  # s3fs waits too, but less long than moto may take
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        store = s3fs.S3FileSystem()
-        store.mkdir("images")
-        store.put([str(path) for path in folder.glob("*.tar")], "images/")
-        yield "s3://images"
-    process.kill()
-    process.wait()
+    """The shards in S3."""
+    with s3("images") as url:
+        s3fs.S3FileSystem().put([str(path) for path in folder.glob("*.tar")], "images/")
+        yield url
 
 
 def test_shards_in_s3_are_those_on_disk(

@@ -1,70 +1,24 @@
-"""Storage: where a store's files are, by their names below its root. Zarr reads and writes what is in them.
-
-Another place to keep stores is another `Storage` here, and its line in `storage_at`.
-"""
+"""A store in a folder."""
 
 import contextlib
 import glob
 import os
 import shutil
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import zarr
 
-from ..runtime.atomic import sync
-from ..runtime.errors import InputError
-
-
-class Storage(ABC):
-    """What a store asks of the place where it is kept; one that is only read needs the first four."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @property
-    @abstractmethod
-    def writable(self) -> bool:
-        """Whether files can be written here."""
-
-    @abstractmethod
-    def open(self) -> zarr.Group:
-        """Return the root group; FileNotFoundError, KeyError or ValueError if there is none, or a damaged one."""
-
-    @abstractmethod
-    def exists(self, name: str = "") -> bool:
-        """Return whether there is something of that name."""
-
-    @abstractmethod
-    def sizes(self, folder: str = "") -> dict[str, int]:
-        """Return the size in bytes of every file below a folder, by its name from there; nothing if it is not there."""
-
-    def sync(self, name: str) -> None:
-        """Have a file on disk, and the folders by which it is found from the root on."""
-        raise self._only_read()
-
-    def sweep(self) -> None:
-        """Remove what killed processes left unfinished. Only where no process is at work."""
-        raise self._only_read()
-
-    def unfinished(self) -> AbstractContextManager[Path]:
-        """Yield where to write what becomes this root: all of it, once it is on disk, or after an error nothing."""
-        raise self._only_read()
-
-    def _only_read(self) -> InputError:
-        return InputError(self.root, "a store that can be written", f"one that can't ({type(self).__name__})")
-
-
-def storage_at(path: Path) -> Storage:
-    """Return the storage of the store that is, or is to be, at `path`."""
-    return LocalStorage(path)
+from ...runtime.atomic import sync
+from ...runtime.errors import InputError
+from .base import Storage
 
 
 class LocalStorage(Storage):
     """A folder of a local or a shared file system."""
+
+    root: Path
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -88,6 +42,10 @@ class LocalStorage(Storage):
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Return what one walk of the folder finds."""
         return dict(_sizes(f"{self.root}/{folder}", "")) if self.exists(folder) else {}
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file."""
+        return (self.root / name).read_bytes()
 
     def sync(self, name: str) -> None:
         """Flush a file, and each folder above it once."""

@@ -11,28 +11,29 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import fsspec
 from fsspec.asyn import sync
 
-from ...runtime.errors import InputError
+from .errors import InputError
 
-RETRY_FOR = 300.0
-"""Seconds for which a request is made again before it is given up."""
 _CLIENTS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
 """Packages that read URLs of a protocol, where fsspec does not alone; also the extras of pyproject.toml."""
 Answer = TypeVar("Answer")
 _BLOCK = 1 << 22
 _AT_ONCE = 8
-_ANSWER_WITHIN = 60.0  # seconds for a block: a connection that stalls is given up, one of 70 kB/s is not
+ANSWER_WITHIN = 60.0
+"""Seconds for a block: a connection that stalls is given up, one of 70 kB/s is not."""
+_SLOWEST = 70_000  # bytes a second
 _PAUSES = (0.1, 10.0)  # seconds before the first repetition, and at most
 _VERSION = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created")
 """Names under which file systems say what changes with a file's bytes."""
 _SERVERS_FAULT, _TRY_AGAIN = 500, (408, 425, 429)
 """From which answer on, and which of those below, a later request may succeed."""
 _FINAL = (
-    FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, TypeError,
+    FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, TypeError,
     NotImplementedError,
 )  # fmt: skip
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
@@ -53,6 +54,28 @@ class NotGivenError(InputError):
     """A file that its server does not have, or keeps for others."""
 
 
+class Patience:
+    """How long a file's server is asked again after faults that pass; others are one ValueError that names both."""
+
+    retry_for: ClassVar[float] = 300.0
+    """Seconds, of this process."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._until = name, time.monotonic() + self.retry_for
+        self._pause, self._longest = _PAUSES
+
+    def after(self, error: Exception) -> float:
+        """Return in how many seconds to ask again; ValueError where that is no use, or no longer."""
+        wait = self._pause * random.uniform(0.5, 1.0)
+        self._pause = min(2 * self._pause, self._longest)
+        passes = _passes(error)
+        if passes and time.monotonic() + wait <= self._until:
+            return wait
+        remedy = "run the same command again when it is well" if passes else "check the URL and who may read it"
+        kind = NotGivenError if _is_not_given(error) else InputError
+        raise kind(self._name, "a file that can be read", _answer(error), remedy) from error
+
+
 @functools.lru_cache(maxsize=4096)
 def locate(url: str) -> tuple[Any, str]:
     """Return the file system of a path or URL, and the path in it."""
@@ -69,10 +92,10 @@ def locate(url: str) -> tuple[Any, str]:
 
 
 class RemoteFile:
-    """A file by its URL. Faults that pass are waited for; others are one ValueError that names it and the answer."""
+    """A file by its URL, or what lies below one, with `Patience`."""
 
-    def __init__(self, url: str, retry_for: float = RETRY_FOR) -> None:
-        self.name, self._retry_for = without_secrets(url), retry_for
+    def __init__(self, url: str) -> None:
+        self.name = without_secrets(url)
         self._fs, self._path = locate(url)
 
     def info(self) -> Info:
@@ -86,9 +109,54 @@ class RemoteFile:
     def read_if_given(self) -> bytes:
         """Return all of a small file, or nothing where the server has none, or gives out none of that name."""
         try:
-            return self._retried(lambda: bytes(self._call("cat_file", self._path)))
+            return self._retried(self._all)
         except NotGivenError:
             return b""
+
+    def exists(self) -> bool:
+        """Return whether the server has it, or something below it."""
+        try:
+            self._fs.invalidate_cache()
+            self._retried(lambda: self._call("info", self._path))
+        except NotGivenError as error:
+            if _status(error.__cause__ or error) == HTTPStatus.FORBIDDEN:
+                raise
+            return False
+        return True
+
+    def read(self) -> bytes:
+        """Return all of a file."""
+        return self._retried(self._all)
+
+    def write(self, data: bytes) -> None:
+        """Put a file there: whole, or it stays as it was."""
+        self._retried(lambda: self._call("pipe_file", self._path, data))
+
+    def put(self, file: Path) -> None:
+        """Put the bytes of a file of this machine there, in parts where it is large."""
+        within = ANSWER_WITHIN + file.stat().st_size / _SLOWEST
+        self._retried(lambda: self._call("put_file", str(file), self._path, within=within))
+
+    def create(self, data: bytes) -> bool:
+        """Put a file there unless there is one, and return whether that was done."""
+        try:
+            self._retried(lambda: self._call("pipe_file", self._path, data, mode="create"))
+        except InputError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                return self.read() == data  # it may be there by a request of ours whose answer was lost
+            raise
+        return True
+
+    def remove(self) -> None:
+        """Remove a file."""
+        with contextlib.suppress(NotGivenError):
+            self._retried(lambda: self._call("rm_file", self._path))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size of every file below this one, by its name from there, from one listing."""
+        self._fs.invalidate_cache()
+        found = self._retried(lambda: self._call("find", self._path, detail=True))
+        return {path.removeprefix(self._path).lstrip("/"): int(info["size"]) for path, info in found.items()}
 
     def glob(self) -> list[str]:
         """Return the paths that match this one, where it is a pattern."""
@@ -121,29 +189,23 @@ class RemoteFile:
 
         return self._retried(ask)
 
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the file system, with a time limit where it allows one."""
+    def _all(self) -> bytes:
+        return bytes(self._call("cat_file", self._path))
+
+    def _call(self, method: str, *args: Any, within: float | None = None, **kwargs: Any) -> Any:
+        """Call a method of the file system, with a limit in seconds where it allows one."""
         if self._fs.async_impl:
             asynchronous = getattr(self._fs, f"_{method}")
-            return sync(self._fs.loop, asynchronous, *args, timeout=_ANSWER_WITHIN, **kwargs)
+            return sync(self._fs.loop, asynchronous, *args, timeout=within or ANSWER_WITHIN, **kwargs)
         return getattr(self._fs, method)(*args, **kwargs)
 
     def _retried(self, ask: Callable[[], Answer]) -> Answer:
-        until, (pause, longest) = time.monotonic() + self._retry_for, _PAUSES
+        patience = Patience(self.name)
         while True:
             try:
                 return ask()
             except Exception as error:  # each client has errors of its own
-                wait = pause * random.uniform(0.5, 1.0)
-                if passes := _passes(error):
-                    remedy = "run the same command again when it is well"
-                else:
-                    remedy = "check the URL and who may read it"
-                if not passes or time.monotonic() + wait > until:
-                    kind = NotGivenError if _is_not_given(error) else InputError
-                    raise kind(self.name, "a file that can be read", _answer(error), remedy) from error
-            time.sleep(wait)
-            pause = min(2 * pause, longest)
+                time.sleep(patience.after(error))
 
 
 def without_secrets(text: str) -> str:

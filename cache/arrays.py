@@ -1,0 +1,58 @@
+"""The arrays of a new store, as they are before the first unit is written."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from ..datasets.samples import Samples
+from .layout import arrays_by_view
+from .manifest import Manifest
+from .records import Probes
+
+OF_NUMBERS = ("seed", "target", "offset", "nbytes", "samples", "probe_views", "probe_logits", "probe_at")
+"""The arrays that are written once, but for `key`."""
+_COMPRESSION = ZstdCodec(level=3, checksum=True)
+_SHARDS_IN_A_CHUNK = 256  # of the arrays by sample: about two megabytes of seeds for ImageNet's shards
+
+
+def create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probes: Probes) -> None:
+    """Create all arrays: those by view empty, for no views yet, the others with their values."""
+    shards, columns = samples.seed.shape
+    for array in arrays_by_view(manifest):
+        lengths = [length for _, length in array.more]
+        group.create_array(
+            array.name,
+            shape=(0, shards, columns, *lengths),
+            chunks=(manifest.block, 1, columns, *lengths),
+            dtype=array.dtype,
+            fill_value=array.fill,
+            compressors=_COMPRESSION,
+            dimension_names=("view", "shard", "sample", *(name for name, _ in array.more)),
+        )
+    by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")}
+    for name, values in {**by_sample, "key": samples.keys}.items():
+        _put(group, name, values, ("shard", "sample"), chunks=(min(shards, _SHARDS_IN_A_CHUNK), columns))
+    _put(group, "samples", samples.count.astype(np.uint32), ("shard",))
+    _put(group, "probe_views", probes.views, ("probe", "height", "width", "rgb"))
+    _put(group, "probe_logits", probes.logits, ("probe", "class"))
+    _put(group, "probe_at", probes.at, ("probe", "place"))
+
+
+def _put(
+    group: zarr.Group, name: str, values: Any, dims: tuple[str, ...], chunks: tuple[int, ...] | None = None
+) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=chunks or values.shape,
+            dtype=str if name == "key" else values.dtype,
+            compressors=_COMPRESSION,
+            dimension_names=dims,
+            config={"write_empty_chunks": True},  # else a chunk of zeros would look like a lost one
+        )
+        array[...] = values
