@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -79,6 +80,11 @@ class Bench:
         """Return where a member's header begins in the good shard."""
         with tarfile.open(self.folder / "train-0.tar") as tar:
             return tar.getmember(member).offset
+
+    def object(self, name: str, data: bytes) -> "Bench":
+        """Put an object on a server."""
+        fsspec.filesystem("memory").pipe(f"/bench/{name}", data)
+        return self
 
     def cache(self, *more: object, shards: object = None, store: Path | None = None) -> Result:
         """Run stage 1: with our own shard into a new store, or on a store that is there."""
@@ -231,6 +237,19 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "looking into a folder of images": lambda bench: bench.file("photos/cat/x.jpg", bench.photos[0]).run(
         "inspect", "info", bench.folder / "photos"
     ),
+    "a packed store that was cut": lambda bench: bench.file("c.zip", b"PK, and half of it").train(
+        "--cache", bench.folder / "c.zip"
+    ),
+    "filling a packed store": lambda bench: bench.cache("--cache", bench.folder / "c.zip", shards=bench.shards),
+    "packing what is not finished": lambda bench: bench.without("store.zarr/label/c/0/1/0").run(
+        "pack", bench.store, bench.folder / "c.zip"
+    ),
+    "a store on a server that another job fills": lambda bench: bench.object(
+        "taken.zarr.claim", b'{"job": "pid 7 on node3", "at": "2026-11-28T10:00:00+00:00", "nonce": "0"}'
+    ).cache("--cache", "memory://bench/taken.zarr", shards=bench.shards),
+    "a store where there is something else on a server": lambda bench: bench.object(
+        "other.zarr/holiday.jpg", b""
+    ).cache("--cache", "memory://bench/other.zarr", shards=bench.shards),
     "caching into another program's folder": lambda bench: bench.cache("--cache", bench.teacher),
     "a sample in --exclude that no shard has": lambda bench: bench.exclude(b"shard,key\ntrain-0.tar,photo104\n"),
     "a file for --exclude that names no sample": lambda bench: bench.exclude(b"shard,key\n"),
