@@ -247,6 +247,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "a store on a server that another job fills": lambda bench: bench.object(
         "taken.zarr.claim", b'{"job": "pid 7 on node3", "at": "2026-11-28T10:00:00+00:00", "nonce": "0"}'
     ).cache("--cache", "memory://bench/taken.zarr", shards=bench.shards),
+    "a store in a folder of a web server": lambda bench: bench.train("--cache", "https://example.org/c.zarr"),
     "a store where there is something else on a server": lambda bench: bench.object(
         "other.zarr/holiday.jpg", b""
     ).cache("--cache", "memory://bench/other.zarr", shards=bench.shards),

@@ -6,7 +6,9 @@ Another place to keep stores is another `Storage`, in a file of its own here, an
 from pathlib import Path
 
 from ...datasets.shards.mirror import DEFAULT, Mirror
+from ...runtime.errors import InputError
 from ...runtime.paths import AnyPath
+from ...runtime.remote import without_secrets
 from .base import Storage
 from .local import LocalStorage
 from .objects import ObjectStorage
@@ -20,4 +22,9 @@ def storage_at(path: AnyPath, mirror: Mirror = DEFAULT) -> Storage:
     """Return the storage of the store that is, or is to be, at `path`; a zip file from far away comes to `mirror`."""
     if path.suffix == PACKED:
         return ZippedStorage(path, mirror)
-    return LocalStorage(path) if isinstance(path, Path) else ObjectStorage(path)
+    if isinstance(path, Path):
+        return LocalStorage(path)
+    if path.protocol in ("http", "https"):
+        found = "a folder of a web server, which does not say what is in it"
+        raise InputError(without_secrets(str(path)), "a packed store", found, "put there what distillcache pack writes")
+    return ObjectStorage(path)
