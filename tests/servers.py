@@ -1,4 +1,4 @@
-"""A web server of files that answers ranges, counts what it is asked, and fails as it is told to.
+"""A web server of files that answers ranges, lists as S3 does, counts what it is asked, and fails as it is told to.
 
 python -m distillcache.tests.servers FOLDER DELAY RATE      seconds before an answer, bytes a second of all answers
 """
@@ -18,13 +18,16 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import parse_qsl
 
 import pytest
 import s3fs
 
 SENT = "/bytes-sent"
 """A path that says how many bytes of bodies were sent."""
-_PART = 1 << 16
+ASKED = "/requests"
+"""A path that says how many requests were answered."""
+_PART, _PAGE = 1 << 16, 1000
 Fault = Callable[["Request", int], bool]
 """Given a request and its number, answers it in another way and returns True, or leaves it to the server."""
 
@@ -44,6 +47,7 @@ class Server(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         """Bytes of bodies, by file."""
+        self.listed: dict[str, list[str]] = {}
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -98,7 +102,11 @@ class Request(BaseHTTPRequestHandler):
         if self.server.fault and self.server.fault(self, number):
             return
         if self.path == SENT:
-            return self._tell()
+            return self._tell(self.server.sent.total())
+        if self.path == ASKED:
+            return self._tell(number)
+        if "list-type=2" in self.path:
+            return self._list()
         file = self.server.folder / self.path.partition("?")[0].lstrip("/")
         if file.is_file():
             self.send_file(file, with_body=with_body)
@@ -131,8 +139,31 @@ class Request(BaseHTTPRequestHandler):
             if len(sent) < len(body):
                 self.close_connection = True
 
-    def _tell(self) -> None:
-        body = str(self.server.sent.total()).encode()
+    def _list(self) -> None:
+        """Answer as S3 does: up to a thousand keys of a bucket, which is a folder, in order."""
+        bucket, _, query = self.path.lstrip("/").partition("?")
+        asked = dict(parse_qsl(query))
+        prefix, page = asked.get("prefix", ""), min(_PAGE, int(asked.get("max-keys", _PAGE)))
+        root = self.server.folder / bucket.strip("/")
+        keys = self.server.listed.setdefault(
+            prefix, sorted(str(file.relative_to(root)) for file in (root / prefix).rglob("*") if file.is_file())
+        )
+        first = int(asked.get("continuation-token", 0))
+        shown, more = keys[first : first + page], first + page < len(keys)
+        files = "".join(
+            f"<Contents><Key>{key}</Key><Size>{(root / key).stat().st_size}</Size>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>x</ETag></Contents>"
+            for key in shown
+        )
+        token = f"<NextContinuationToken>{first + page}</NextContinuationToken>" if more else ""
+        about = f"<Name>{bucket}</Name><Prefix>{prefix}</Prefix><KeyCount>{len(shown)}</KeyCount>{token}"
+        self._say(f"<ListBucketResult>{about}<IsTruncated>{str(more).lower()}</IsTruncated>{files}</ListBucketResult>")
+
+    def _tell(self, number: int) -> None:
+        self._say(str(number))
+
+    def _say(self, text: str) -> None:
+        body = text.encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
