@@ -21,7 +21,7 @@ from distillcache.cache.store import Store
 from distillcache.datasets.shards.index import index_shard
 from distillcache.tests.servers import Request, Server
 
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds that a run may take from the fault to its end."""
 STRAYS = 10.0
 """Seconds from a run's end until none of its processes is left."""

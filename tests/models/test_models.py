@@ -36,7 +36,7 @@ def test_deits_distilled_students_have_two_heads(name: str, size: int) -> None:
             assert [tuple(head.shape) for head in student(images)] == [(1, 1000), (1, 1000)]
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224"])
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_base_patch16_224"])
 def test_students_without_the_token_have_one_head(name: str) -> None:
     student = build_student(name, classes=1000, seed=0).eval()
     with torch.inference_mode():
@@ -44,7 +44,7 @@ def test_students_without_the_token_have_one_head(name: str) -> None:
     assert student.heads == ("class",) and logits.shape == (1, 1000)
 
 
-@pytest.mark.parametrize("name", ["regnety_040", "regnety_080", "regnety_120", "regnety_160", "deit_base_patch16_224"])
+@pytest.mark.parametrize("name", ["regnety_160", "deit_base_patch16_224"])
 def test_the_papers_teachers_fill_a_store_by_the_same_command(name: str, shards: str, tmp_path: Path) -> None:
     """With random weights in timm's local-dir form, through the code that loads the real ones."""
     assert any(weights.startswith(f"{name}.") for weights in timm.list_pretrained(f"{name}*"))
