@@ -109,7 +109,7 @@ $(DIGITS)/teacher/config.json: | digits-shards
 	  --lr 3.2e-2 $(WORKERS:%=--workers %) --device $(DEVICE)
 
 test: setup  ## Run all tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-ends: setup  ## Run every fault of running processes, with all workers and ranks (20 minutes)
 	ENDS=1 $(BIN)/python -m pytest tests/test_ends.py

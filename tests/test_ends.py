@@ -200,9 +200,9 @@ def test_a_signal_ends_the_waiting_for_a_server_that_stalls(bench: Bench) -> Non
 
 @cells(
     cell("SIGTERM", 1, 1),
-    cell("SIGINT to all", 2, 4),
     cell("SIGUSR1 to one", 2, 1, ranks=2),
     thorough=(
+        cell("SIGINT to all", 2, 4),
         cell("SIGHUP", 2, 0),
         cell("SIGUSR1", 1, 0),
         cell("SIGINT to all", 1, 4),
@@ -265,7 +265,7 @@ def test_a_killed_worker_is_one_line(bench: Bench) -> None:
     bench.finish()
 
 
-@cells(cell("torchrun is killed", 2, 1, ranks=2))
+@cells(thorough=(cell("torchrun is killed", 2, 1, ranks=2),))
 def test_ranks_without_their_launcher_save_and_end(bench: Bench) -> None:
     run = Running(bench.command())
     bench.at_work(run)
@@ -309,8 +309,8 @@ def test_a_tiny_shared_memory_is_enough(bench: Bench) -> None:
 
 
 @cells(
-    cell("full disk", 1, 1),
     thorough=(
+        cell("full disk", 1, 1),
         cell("full disk", 2, 1, ranks=2),
         cell("full disk", 2, 4),
         cell("full disk", 1, 0),
@@ -331,7 +331,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(bench: Bench) -> None:
     bench.finish()
 
 
-@cells(cell("bad image", 2, 0), cell("bad image", 2, 2), thorough=(cell("bad image", 2, 1, ranks=2),))
+@cells(cell("bad image", 2, 2), thorough=(cell("bad image", 2, 0), cell("bad image", 2, 1, ranks=2)))
 def test_an_error_in_a_worker_is_the_line_of_no_workers(bench: Bench) -> None:
     shard = bench.shards / "train-1.tar"
     index = index_shard(str(shard))

@@ -66,6 +66,9 @@ def test_storage_that_is_only_read_says_so_when_it_is_to_be_written(tmp_path: Pa
         def sizes(self, folder: str = "") -> dict[str, int]:
             return {}
 
+        def read(self, name: str) -> bytes:
+            raise FileNotFoundError
+
     packed = Packed(tmp_path)
     for write in (lambda: packed.sync("zarr.json"), packed.sweep, packed.unfinished):
         with pytest.raises(InputError, match="a store that can be written, found one that can't \\(Packed\\)"):

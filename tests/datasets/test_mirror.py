@@ -160,7 +160,8 @@ def test_two_processes_share_a_mirror_and_fetch_nothing_twice(server: Server, fo
 
 def test_a_killed_download_goes_on_from_where_it_was(folder: Path, tmp_path: Path) -> None:
     mirror, url = tmp_path / "mirror", "train-0.tar"
-    script = "from distillcache.datasets.shards import mirror, remote; import sys; from pathlib import Path\n"
+    script = "from distillcache.datasets.shards import mirror; from distillcache.runtime import remote\n"
+    script += "import sys; from pathlib import Path\n"
     script += "remote._BLOCK = 1 << 14; remote._AT_ONCE = 1\n"
     script += "mirror.Mirror(Path(sys.argv[1])).hold(sys.argv[2])"
     with Server(folder, delay=0.05) as server:

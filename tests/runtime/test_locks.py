@@ -1,5 +1,6 @@
 """Byte locks, between real processes."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -54,6 +55,15 @@ def test_several_share_a_byte_and_the_last_may_have_it_alone(tmp_path: Path) -> 
         assert file.lock(0) and file.lock(5)
 
 
+def opened_by(process: subprocess.Popen[bytes]) -> set[str]:
+    """Return the files that a process has open."""
+    found = set()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of one that just closed
+            found.add(os.readlink(link))
+    return found
+
+
 def test_who_waits_does_not_hold_a_file_that_was_removed(tmp_path: Path) -> None:
     """The holder removes it as it leaves: the one that waited makes it anew."""
     path = tmp_path / "lock"
@@ -63,8 +73,7 @@ def test_who_waits_does_not_hold_a_file_that_was_removed(tmp_path: Path) -> None
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        opened = Path(f"/proc/{waiting.pid}/fd")
-        while str(path) not in {os.path.realpath(link) for link in opened.iterdir()}:  # also of one that just closed
+        while str(path) not in opened_by(waiting):
             assert waiting.poll() is None
         file.remove()
     assert waiting.stdout and waiting.stdout.readline() == b"held\n"
