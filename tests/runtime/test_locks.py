@@ -60,7 +60,7 @@ def opened_by(process: subprocess.Popen[bytes]) -> set[str]:
     found = set()
     for link in Path(f"/proc/{process.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # of one that just closed
-            found.add(os.readlink(link))
+            found.add(str(link.readlink()))
     return found
 
 
