@@ -5,17 +5,20 @@ turn, ours in three views each, webdataset's by timm's DeiT transform in one. Tw
 """
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import webdataset
 from figures import Figure, Skipped, median, photo_shards, rates, ratio, report
 from rendering import timms_transform
+from streaming_peers import peers
 
 from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.loader import Loader
@@ -34,21 +37,22 @@ BATCH, WORKERS, TURNS = 64, 2, 3
 def main() -> Iterator[Figure | Skipped]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        pack(folder / "shards")
-        command = [sys.executable, "-m", "distillcache.tests.servers", folder / "shards", DELAY, RATE]
+        served = folder / "served"
+        pack(served / "shards")
+        command = [sys.executable, "-m", "distillcache.tests.servers", served, DELAY, RATE]
         server = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout
-            yield from measured(folder, server.stdout.readline().strip())
+            yield from measured(folder, served, server.stdout.readline().strip())
         finally:
             server.kill()
             server.wait()
-    yield Skipped(what="streaming by mosaicml/streaming and LitData", reason="not compared yet")
 
 
-def measured(folder: Path, url: str) -> Iterator[Figure | Skipped]:
-    local = sorted(map(str, (folder / "shards").glob("*.tar")))
-    urls = [f"{url}/{Path(path).name}" for path in local]
+def measured(folder: Path, served: Path, url: str) -> Iterator[Figure | Skipped]:
+    local = sorted(map(str, (served / "shards").glob("*.tar")))
+    urls = [f"{url}/shards/{Path(path).name}" for path in local]
+    others = peers(served / "shards", served, url, BATCH, WORKERS)
     total = sum(Path(path).stat().st_size for path in local)
     small, large = Mirror(folder / "small", total // 4), Mirror(folder / "large", 2 * total)
     near = samples_of(index_shards(local), 0)
@@ -86,6 +90,8 @@ def measured(folder: Path, url: str) -> Iterator[Figure | Skipped]:
             unit="x",
             target=target,
         )
+    for name, act in others.items():
+        yield beside(name, act, statistics.median(found["streamed"]))
     yield Figure(
         what="bytes fetched in a streamed cycle, of those of all shards",
         ours=f"{max(fetched):,}",
@@ -97,9 +103,29 @@ def measured(folder: Path, url: str) -> Iterator[Figure | Skipped]:
     )
 
 
+def beside(name: str, act: Callable[[], int], ours: float) -> Figure | Skipped:
+    """Return a peer's median of the turns that it came through."""
+    theirs, failed = [], ""
+    for _ in range(TURNS):
+        started = time.perf_counter()
+        try:
+            theirs.append(act() / (time.perf_counter() - started))
+        except Exception as error:  # whatever a peer fails with
+            failed = str(error).strip().splitlines()[-1]
+    what = f"the same beside {name} from S3 with timm's transform"
+    if not theirs:
+        return Skipped(what=what, reason=f"it failed {TURNS} times: {failed}")
+    if failed:
+        what += f", which failed in {TURNS - len(theirs)} of {TURNS} turns ({failed})"
+    middle = statistics.median(theirs)
+    return Figure(
+        what=what, ours=f"{ours:,.0f}/s", theirs=f"{middle:,.0f}/s", value=ours / middle, unit="x", target=1.0
+    )
+
+
 def pack(folder: Path) -> None:
     """Write shards of real photos, which repeat."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     source = webdataset.WebDataset(photo_shards(Path("runs/bench")), shardshuffle=False)
     photos = [sample.get("jpg") or sample["jpeg"] for sample in source]
     for shard in range(SHARDS):

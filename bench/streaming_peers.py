@@ -20,7 +20,7 @@ SHARD_BYTES = 10_000_000
 
 def peers(shards: Path, served: Path, url: str, batch: int, workers: int) -> dict[str, Callable[[], int]]:
     """Pack the photos of `shards` into `served`/peers for those that are installed; return what shows all once."""
-    os.environ |= {"AWS_ENDPOINT_URL": url, "S3_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "a", "AWS_ALLOW_HTTP": "true"}
+    os.environ |= {"AWS_ENDPOINT_URL": url, "S3_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "a"}
     os.environ |= {"AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
     found: dict[str, Callable[[], int]] = {}
     if importlib.util.find_spec("streaming"):
@@ -58,10 +58,10 @@ def lit(shards: Path, out: Path) -> None:
 class Transformed:
     """Decodes and transforms what a peer's dataset yields."""
 
-    transform = staticmethod(timms_transform())
+    of_bytes = staticmethod(timms_transform())
 
     def of(self, sample: dict[str, bytes]) -> torch.Tensor:
-        return self.transform(sample["jpg"])
+        return self.of_bytes(sample["jpg"])
 
 
 def by_streaming(batch: int, workers: int) -> int:
@@ -81,6 +81,9 @@ def by_streaming(batch: int, workers: int) -> int:
 
 def by_litdata(url: str, batch: int, workers: int) -> int:
     from litdata import StreamingDataLoader, StreamingDataset
+    from litdata.streaming import downloader
+
+    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # it has no option for a server without TLS
 
     class Dataset(Transformed, StreamingDataset):
         def __getitem__(self, at: object) -> torch.Tensor:
