@@ -228,13 +228,3 @@ def test_requests_are_few_and_those_that_fail_are_made_again(
         np.testing.assert_array_equal(store.cycle(cycle).label, near.cycle(cycle).label)
     chunks = {path: n for path, n in Counting.asked.items() if path.startswith("get") and "/c/" in path}
     assert len(chunks) == 4 and set(chunks.values()) == {1}
-
-
-def test_a_cycle_that_stage_1_had_not_come_to_is_read_again(shards: str, teacher: Teacher, tmp_path: Path) -> None:
-    """What is kept of a block was read when the block was not whole."""
-    cached(tmp_path / "c.zarr", expand(shards), teacher, views=6)
-    reader = Store(tmp_path / "c.zarr")
-    reader.cycle(1)
-    cached(tmp_path / "c.zarr", expand(shards), teacher, views=12)
-    reader.reopen()
-    assert (reader.cycle(3).label[:, 0] < reader.missing).all()
