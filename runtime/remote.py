@@ -84,10 +84,9 @@ def locate(url: str) -> tuple[Any, str]:
     except ImportError as error:
         protocol = url.partition("://")[0].rpartition("::")[2]
         remedy = f"pip install {_CLIENTS[protocol]}" if protocol in _CLIENTS else str(error)
-        raise InputError("`shards`", f"a package that reads {without_secrets(url)}", "none", remedy) from error
+        raise InputError(without_secrets(url), "a package that reads it", "none", remedy) from error
     except ValueError as error:
-        what = f"{without_secrets(url)}: {error}"
-        raise InputError("`shards`", "a path or a URL that fsspec knows", what) from error
+        raise InputError(without_secrets(url), "a path or a URL that fsspec knows", error) from error
     return fs, path
 
 

@@ -128,7 +128,8 @@ class Bench:
             more = ["--cache", str(out / "c.zarr"), "--teacher", str(self.teacher), "--image-size", "32"]
             return [*launcher, "cache-teacher", *data, *more, "--batch-size", "16", "--views", "300"]
         more = ["--cache", str(self.store), "--out", str(out), "--batch-size", "8", "--model-kwargs", *MODEL]
-        return [*launcher, "train-student", *data, *more, "--reuse-views", "--epochs", "80", "--drop-path", "0.1"]
+        epochs = "80" if cell.ranks == 1 else "40"
+        return [*launcher, "train-student", *data, *more, "--reuse-views", "--epochs", epochs, "--drop-path", "0.1"]
 
     def finish(self) -> None:
         """Run again, to the end: the result is the one of a run that nothing happened to."""

@@ -101,7 +101,7 @@ class ObjectStorage(Storage):
     def _clear(self, ours: set[str]) -> None:
         """Remove what is left of a store that was not finished; ValueError for anything else that is here."""
         left = list(self.sizes())
-        if foreign := [name for name in left if name.partition("/")[0] not in ours] or (_ROOT in left and [_ROOT]):
+        if foreign := [name for name in left if name == _ROOT or name.partition("/")[0] not in ours]:
             found = f"{len(left):,} objects, such as {foreign[0]}"
             raise InputError(without_secrets(self._url), "a place where nothing is yet", found, "name another")
         for name in left:
