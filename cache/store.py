@@ -4,6 +4,7 @@ import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -58,9 +59,9 @@ class Store:
             self._group = storage.open()
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
         except InputError as error:
-            raise error.within(str(path)) from error
+            raise (error if str(error).startswith(str(path)) else error.within(str(path))) from error
         except (FileNotFoundError, ValueError, KeyError) as error:
-            found = "none; run cache-teacher first"
+            found = f"none; {'' if isinstance(path, Path) else 'check the URL, or '}run cache-teacher first"
             if storage.exists("zarr.json"):
                 found = f"a damaged one (zarr.json); {RESTORE}"
             elif storage.exists():

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
@@ -87,9 +88,10 @@ def cache_teacher(
     from .opening import require_room_for_store
 
     require_room_for_store(cache)
-    with claims_on(
-        cache, take_over=take_over
-    ) as claims:  # before what takes time: where processes can't share a store, nothing is done
+    if take_over and not isinstance(cache, Path):
+        say(f"{cache}: where a job claims it, that is watched for half a minute", err=True)
+    # Before what takes time: where processes can't share a store, nothing is done.
+    with claims_on(cache, take_over=take_over) as claims:
         _cache_teacher(shards, cache, teacher, claims, **options)
 
 

@@ -78,7 +78,7 @@ class _Checkpoint:
 
 
 @click.command("evaluate")
-@click.option("--checkpoint", type=PATH, required=True, help="A student's weights, or its folder.")
+@click.option("--checkpoint", type=PATH, required=True, help="A student's weights, or its folder; a path or URL.")
 @with_options(shards_option)
 @click.option("--head", type=click.Choice(["class", "distill", "both"]), help="[default: all that there are]")
 @click.option("--real", is_flag=True, help="Also by ImageNet's ReaL labels.")

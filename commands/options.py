@@ -122,7 +122,7 @@ take_over_option = click.option(
 store_argument = click.argument("cache", type=PATH)
 
 
-def cache_option(*, required: bool, what: str = "The Zarr store.") -> Callable[[Any], Any]:
+def cache_option(*, required: bool, what: str = "The Zarr store, a path or URL.") -> Callable[[Any], Any]:
     """Return the option that names a store."""
     return click.option("--cache", type=PATH, required=required, help=what)
 

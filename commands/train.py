@@ -61,8 +61,10 @@ _optimizer_options = (
 
 
 @click.command("train-student")
-@with_options(shards_option, cache_option(required=False, what="The Zarr store.  [default: no teacher's labels]"))
-@click.option("--out", type=FOLDER, required=True, help="Folder for the student.")
+@with_options(
+    shards_option, cache_option(required=False, what="The Zarr store, a path or URL.  [default: no teacher's labels]")
+)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the student, a path or URL.")
 @click.option("--model", type=NAME, default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")
 @with_options(*model_kwargs_options)
 @click.option("--init", type=PATH, help="Start from this checkpoint's weights.")

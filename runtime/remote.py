@@ -32,6 +32,7 @@ _VERSION = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "m
 """Names under which file systems say what changes with a file's bytes."""
 _SERVERS_FAULT, _TRY_AGAIN = 500, (408, 425, 429)
 """From which answer on, and which of those below, a later request may succeed."""
+_READING = ("a file that can be read", "read it")
 _FINAL = (
     FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, TypeError,
     NotImplementedError,
@@ -60,8 +61,8 @@ class Patience:
     retry_for: ClassVar[float] = 300.0
     """Seconds, of this process."""
 
-    def __init__(self, name: str) -> None:
-        self._name, self._until = name, time.monotonic() + self.retry_for
+    def __init__(self, name: str, *, writing: bool = False) -> None:
+        self._name, self._writing, self._until = name, writing, time.monotonic() + self.retry_for
         self._pause, self._longest = _PAUSES
 
     def after(self, error: Exception) -> float:
@@ -71,9 +72,10 @@ class Patience:
         passes = _passes(error)
         if passes and time.monotonic() + wait <= self._until:
             return wait
-        remedy = "run the same command again when it is well" if passes else "check the URL and who may read it"
+        expected, doing = ("a place that can be written", "write there") if self._writing else _READING
+        remedy = "run the same command again when it is well" if passes else f"check the URL and who may {doing}"
         kind = NotGivenError if _is_not_given(error) else InputError
-        raise kind(self._name, "a file that can be read", _answer(error), remedy) from error
+        raise kind(self._name, expected, _answer(error), remedy) from error
 
 
 @functools.lru_cache(maxsize=4096)
@@ -129,17 +131,17 @@ class RemoteFile:
 
     def write(self, data: bytes) -> None:
         """Put a file there: whole, or it stays as it was."""
-        self._retried(lambda: self._call("pipe_file", self._path, data))
+        self._retried(lambda: self._call("pipe_file", self._path, data), writing=True)
 
     def put(self, file: Path) -> None:
         """Put the bytes of a file of this machine there, in parts where it is large."""
         within = ANSWER_WITHIN + file.stat().st_size / _SLOWEST
-        self._retried(lambda: self._call("put_file", str(file), self._path, within=within))
+        self._retried(lambda: self._call("put_file", str(file), self._path, within=within), writing=True)
 
     def create(self, data: bytes) -> bool:
         """Put a file there unless there is one, and return whether that was done."""
         try:
-            self._retried(lambda: self._call("pipe_file", self._path, data, mode="create"))
+            self._retried(lambda: self._call("pipe_file", self._path, data, mode="create"), writing=True)
         except InputError as error:
             if isinstance(error.__cause__, FileExistsError):
                 return self.read() == data  # it may be there by a request of ours whose answer was lost
@@ -198,8 +200,8 @@ class RemoteFile:
             return sync(self._fs.loop, asynchronous, *args, timeout=within or ANSWER_WITHIN, **kwargs)
         return getattr(self._fs, method)(*args, **kwargs)
 
-    def _retried(self, ask: Callable[[], Answer]) -> Answer:
-        patience = Patience(self.name)
+    def _retried(self, ask: Callable[[], Answer], *, writing: bool = False) -> Answer:
+        patience = Patience(self.name, writing=writing)
         while True:
             try:
                 return ask()

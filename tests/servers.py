@@ -145,9 +145,10 @@ class Request(BaseHTTPRequestHandler):
         asked = dict(parse_qsl(query))
         prefix, page = asked.get("prefix", ""), min(_PAGE, int(asked.get("max-keys", _PAGE)))
         root = self.server.folder / bucket.strip("/")
-        keys = self.server.listed.setdefault(
-            prefix, sorted(str(file.relative_to(root)) for file in (root / prefix).rglob("*") if file.is_file())
-        )
+        if prefix not in self.server.listed:
+            files = (file for file in (root / prefix).rglob("*") if file.is_file())
+            self.server.listed[prefix] = sorted(str(file.relative_to(root)) for file in files)
+        keys = self.server.listed[prefix]
         first = int(asked.get("continuation-token", 0))
         shown, more = keys[first : first + page], first + page < len(keys)
         files = "".join(
