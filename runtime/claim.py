@@ -17,6 +17,7 @@ from .remote import RemoteFile
 
 RENEWED_EVERY = 10.0
 """Seconds between two signs of life of who holds a claim."""
+_LEFT_WITHIN = 5.0
 
 
 class Claim:
@@ -52,6 +53,11 @@ class Claim:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
+        leaving = threading.Thread(target=self._leave, name="claim", daemon=True)
+        leaving.start()
+        leaving.join(_LEFT_WITHIN)  # a server that is away keeps the claim: nobody waits for that
+
+    def _leave(self) -> None:
         self._renewing.join()
         if not self._lost.is_set() and self._is_ours(self._read()):
             self._file.remove()

@@ -228,3 +228,12 @@ def test_requests_are_few_and_those_that_fail_are_made_again(
         np.testing.assert_array_equal(store.cycle(cycle).label, near.cycle(cycle).label)
     chunks = {path: n for path, n in Counting.asked.items() if path.startswith("get") and "/c/" in path}
     assert len(chunks) == 4 and set(chunks.values()) == {1}
+
+
+def test_nobody_waits_for_a_server_that_keeps_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went away while the job ran: the job ends, and its claim is left."""
+    monkeypatch.setattr(claim, "_LEFT_WITHIN", 0.2)
+    with claims_on(path_of("memory://away/c.zarr")):
+        monkeypatch.setattr(claim.Claim, "_read", lambda self: time.sleep(30))
+        began = time.monotonic()
+    assert time.monotonic() - began < 5 and fsspec.filesystem("memory").exists("/away/c.zarr.claim")
