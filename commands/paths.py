@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath, path_of
@@ -35,6 +36,10 @@ class PathOrURL(click.ParamType[AnyPath]):
         if self._folder and isinstance(path, Path) and path.is_file():
             raise InputError(name, "a folder", f"the file {value}", "name another")
         return path
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Have the shell complete files, or folders, as `click.Path` does."""
+        return [CompletionItem(incomplete, type="dir" if self._folder else "file")]
 
 
 class Name(click.ParamType[str]):

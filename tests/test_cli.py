@@ -138,3 +138,11 @@ def test_the_store_opens_in_xarray_and_plain_zarr(store: Store) -> None:
     group = zarr.open_group(store.path, mode="r")
     assert group["label"].metadata.dimension_names == ("view", "shard", "sample")
     assert group["label"][:, 0, 3].tolist() == dataset.label[:, 0, 3].values.tolist()
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--cache", "file"), ("--out", "dir")])
+def test_a_shell_completes_paths(option: str, kind: str) -> None:
+    words = {"COMP_WORDS": f"distillcache train-student {option} ru", "COMP_CWORD": "3"}
+    env = words | {"_DISTILLCACHE_COMPLETE": "bash_complete"}
+    done = CliRunner(env=env).invoke(main, prog_name="distillcache")
+    assert done.output == f"{kind},ru\n"
