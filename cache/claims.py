@@ -11,6 +11,7 @@ from types import TracebackType
 from upath import UPath
 
 from ..runtime.claim import Claim
+from ..runtime.crew import Crew
 from ..runtime.errors import InputError
 from ..runtime.locks import HeldError, LockFile
 from ..runtime.paths import AnyPath
@@ -50,9 +51,12 @@ class Claims(ABC):
         """Raise ValueError if what was taken is another's by now."""
 
 
-def claims_on(store: AnyPath, *, take_over: bool = False) -> Claims:
-    """Return what is claimed of a store by: byte locks, or on a server, where there are none, all of it by one job."""
-    return ByteClaims(store) if isinstance(store, Path) else JobClaim(store, take_over=take_over)
+def claims_on(store: AnyPath, *, take_over: bool = False, crew: Crew | None = None) -> Claims:
+    """Return what is claimed of a store by: byte locks, or on a server, where there are none, all of it by one job.
+
+    `crew` are the ranks of that job; by default it has one.
+    """
+    return ByteClaims(store) if isinstance(store, Path) else JobClaim(store, crew or Crew(), take_over=take_over)
 
 
 class ByteClaims(Claims):
@@ -102,14 +106,22 @@ class ByteClaims(Claims):
 
 
 class JobClaim(Claims):
-    """All of a store, for one job, as an object beside it; ValueError where another has it."""
+    """All of a store, for one job, as an object beside it; ValueError where another has it.
 
-    def __init__(self, store: UPath, *, take_over: bool) -> None:
-        self._store, self._take_over = store, take_over
+    The crew's first rank makes it, also anew where torchrun has started the job's ranks again; the others watch it.
+    """
+
+    def __init__(self, store: UPath, crew: Crew, *, take_over: bool) -> None:
+        self._store, self._crew, self._take_over = store, crew, take_over or bool(crew.rank.restarts)
 
     def __enter__(self) -> "JobClaim":
+        path = self._store.with_name(self._store.name + ".claim")
         try:
-            self._claim = Claim(self._store.with_name(self._store.name + ".claim"), take_over=self._take_over)
+            if self._crew.first:
+                self._claim = Claim(path, take_over=self._take_over)
+            nonce = self._crew.agreed("claim", lambda: self._claim.nonce)
+            if not self._crew.first:
+                self._claim = Claim(path, nonce=nonce)
         except HeldError as error:
             expected, remedy = (
                 "a store that no other job fills",

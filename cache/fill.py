@@ -1,9 +1,11 @@
 """Stage 1: render every view, show it to the teacher, and commit what it says unit by unit."""
 
+import itertools
+import platform
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..datasets.order import Rows
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime import atomic
+from ..runtime.crew import Crew
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
 from ..runtime.signals import StopSignals
@@ -22,6 +25,7 @@ from .quantised import quantise
 from .records import Labels, Unit
 from .store import Store
 from .teacher import Teacher
+from .turns import Turn, number_of
 
 _PAUSE = 1.0
 """Seconds between two looks at what other processes are still at work on; more where looking takes long."""
@@ -44,94 +48,107 @@ def fill(
     batch_size: int,
     workers: int,
     wait: bool = True,
+    crew: Crew | None = None,
     reporter: Reporter = SILENT,
 ) -> None:
     """Fill `store` up to `views` views of each sample, or to as many as other processes ask for at the same time.
 
-    Each unit has one writer. What others are at work on is waited for, and taken over if they are killed: this returns
-    once the store is whole. `reporter` counts views: those that are there already, of all, again whenever others may
-    have changed that, and those that were committed.
+    The ranks of `crew`, by default this process alone, share out the units; each has one writer. What other processes
+    are at work on is waited for, and taken over if they are killed: this returns once the store is whole. `reporter`
+    counts views: those that are there already, of all, again whenever others may have changed that, and those that the
+    crew committed.
 
     Raises StopRequested after the batch in which a signal came; UnfinishedError, without `wait`, where what is missing
-    is others'; ValueError for an image that can't be rendered, a shard that was changed, or logits that are not finite.
+    is others'; ValueError for an image that can't be rendered, a shard that was changed, or logits that are not finite;
+    PeerError where another rank failed.
     """
-    with claims.structure(), atomic.naming(store.path):
-        store.extend(views)
-    renderer = Renderer(store.manifest.recipe, samples)
-    pin_memory = torch.cuda.is_available()
-    with StopSignals(held=True) as signals, Loader(renderer, workers=workers, pin_memory=pin_memory) as loader:
-        while missing := remaining(store):
+    crew = crew or Crew()
+    if crew.first:
+        with claims.structure(), atomic.naming(store.path):
+            store.extend(views)
+    loader = Loader(Renderer(store.manifest.recipe, samples), workers=workers, pin_memory=torch.cuda.is_available())
+    filling = _Filling(store=store, samples=samples, teacher=teacher, claims=claims, crew=crew, loader=loader)
+    with StopSignals(held=True, parent=crew.launcher) as signals, loader:
+        for number in itertools.count():
             began = time.monotonic()
-            total = store.views * int(store.counts.sum())
-            reporter.start_at(total - missing, total)
-            committed = _fill_once(store, samples, teacher, claims, loader, signals, batch_size, reporter)
-            if not committed and not wait:
-                told = f"{missing:,} views are missing, which other processes are at work on"
-                raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
-            if not committed:
-                with signals.raising():
+            with signals.raising():
+                turn = Turn(number, store, samples, crew, reporter=reporter)
+            if not turn:
+                return
+            if not crew.first:
+                store.reopen()
+            filling.take(turn, signals, batch_size)
+            with signals.raising():
+                if not turn.end() and crew.first:
+                    if not wait:
+                        told = f"{turn.missing:,} views are missing, which other processes are at work on"
+                        raise UnfinishedError(f"{store.path}: {told}; run again to see them through")
                     time.sleep(max(_PAUSE, 9 * (time.monotonic() - began)))
             store.reopen()
 
 
-def _fill_once(
-    store: Store,
-    samples: Samples,
-    teacher: Teacher,
-    claims: Claims,
-    loader: Loader,
-    signals: StopSignals,
-    batch_size: int,
-    reporter: Reporter,
-) -> int:
-    """Go through all units once, do those that nobody else has claimed, and return how many those were."""
-    order, manifest = store.order(), store.manifest
-    begun: deque[tuple[Unit, int]] = deque()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Filling:
+    """What a process fills a store with."""
 
-    def batches() -> Iterator[Rows]:
-        for unit in _claimed(store, samples, claims):
-            rows = order.unit(unit.shard, unit.views)
-            begun.append((unit, len(rows)))
-            yield from rows.batches(batch_size)
+    store: Store
+    samples: Samples
+    teacher: Teacher
+    claims: Claims
+    crew: Crew
+    loader: Loader
 
-    done = 0
-    parts: list[tuple[Rows, Labels]] = []
-    with store.naming_samples():
-        loaded = signals.waiting_for(loader.load(batches()))
-        shown = ((rows, views.check, teacher.logits(views.images)) for rows, views in loaded)
-        for rows, check, logits in _one_behind(shown):
-            parts.append((rows, labels_of(logits, check, teacher.name, topk=manifest.topk, bits=manifest.logits)))
-            unit, expected = begun[0]
-            if sum(len(part) for part, _ in parts) == expected:
-                claims.require_held()
-                with atomic.naming(store.path):
-                    store.write(unit, _assemble(store, unit, parts))
-                claims.release(_number(store, unit))
-                reporter.advance(expected)
-                begun.popleft()
-                parts = []
-                done += 1
-            signals.require_none()
-    return done
+    def take(self, turn: Turn, signals: StopSignals, batch_size: int) -> None:
+        """Do the units of a turn that are drawn here and that no other process has claimed."""
+        store, claims, manifest, order = self.store, self.claims, self.store.manifest, self.store.order()
+        begun: deque[tuple[Unit, int]] = deque()
 
+        def batches() -> Iterator[Rows]:
+            for unit in self._claimed(turn):
+                rows = order.unit(unit.shard, unit.views)
+                begun.append((unit, len(rows)))
+                yield from rows.batches(batch_size)
 
-def _claimed(store: Store, samples: Samples, claims: Claims) -> Iterator[Unit]:
-    """Yield units that are still to do and now ours, from shards that are still what they were."""
-    verified: set[int] = set()
-    units = store.units()
-    if samples.supply and not samples.supply.fits(samples.supply.remote):
-        units = sorted(units, key=lambda unit: unit.shard)  # so that each is fetched once
-    for unit in units:
-        if not claims.take(_number(store, unit)):
-            continue
-        if not (missing := store.missing_views(unit.block, unit.shard)):  # another process was faster
-            claims.release(_number(store, unit))
-            continue
-        if unit.shard not in verified:
-            if changed := samples.difference(unit.shard, store.manifest.shards[unit.shard]):
+        parts: list[tuple[Rows, Labels]] = []
+        with store.naming_samples():
+            loaded = signals.waiting_for(self.loader.load(batches()))
+            shown = ((rows, views.check, self.teacher.logits(views.images)) for rows, views in loaded)
+            for rows, check, logits in _one_behind(shown):
+                name, topk, bits = self.teacher.name, manifest.topk, manifest.logits
+                parts.append((rows, labels_of(logits, check, name, topk=topk, bits=bits)))
+                unit, expected = begun[0]
+                if sum(len(part) for part, _ in parts) == expected:
+                    claims.require_held()
+                    with atomic.naming(store.path):
+                        store.write(unit, _assemble(store, unit, parts))
+                    claims.release(number_of(store, unit))
+                    turn.committed(expected)
+                    begun.popleft()
+                    parts = []
+                signals.require_none()
+                self.crew.require_well()
+
+    def _claimed(self, turn: Turn) -> Iterator[Unit]:
+        """Yield units that are still to do and now ours, from shards that are still what they were."""
+        verified: set[int] = set()
+        for unit in turn.draw():
+            if not self.claims.take(number_of(self.store, unit)):
+                continue
+            if not (missing := self.store.missing_views(unit.block, unit.shard)):  # another process was faster
+                self.claims.release(number_of(self.store, unit))
+                continue
+            if unit.shard not in verified:
+                self._verify(unit.shard)
+                verified.add(unit.shard)
+            yield replace(unit, views=missing)
+
+    def _verify(self, shard: int) -> None:
+        """Raise ValueError if a shard is not what it was; of the ranks of a machine one reads it."""
+        mark = f"verified {platform.node()} {shard}"
+        if not self.crew.is_marked(mark):
+            if changed := self.samples.difference(shard, self.store.manifest.shards[shard]):
                 raise changed
-            verified.add(unit.shard)
-        yield replace(unit, views=missing)
+            self.crew.mark(mark)
 
 
 def _one_behind(batches: Iterable[_Batch]) -> Iterator[_Batch]:
@@ -172,13 +189,3 @@ def _assemble(store: Store, unit: Unit, parts: list[tuple[Rows, Labels]]) -> Lab
         for rows, labels in parts:
             arrays[name][rows.view - unit.views.start, rows.sample] = getattr(labels, name)
     return Labels(**arrays)
-
-
-def _number(store: Store, unit: Unit) -> int:
-    return unit.block * len(store.manifest.shards) + unit.shard
-
-
-def remaining(store: Store) -> int:
-    """Return how many views are still to be labelled."""
-    counts = store.counts.tolist()
-    return sum(len(unit.views) * counts[unit.shard] for unit in store.units())

@@ -99,6 +99,13 @@ def drift(store: Store, samples: Samples) -> Drift:
     )
 
 
+def require_same_views(store: Store, samples: Samples) -> None:
+    """Raise ValueError if the probe views are others here than where the store was made: two kinds would be mixed."""
+    if (found := drift(store, samples)).differing:
+        remedy = "install the store's versions, or cache on machines like the first"
+        raise InputError(store.path, "views of the bytes that it has so far", str(found), remedy)
+
+
 def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
     """Return the cached rows of `views`, unit by unit: of each cycle a `fraction` of its groups, chosen at random.
 

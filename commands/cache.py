@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
 from . import shards as reading
 from .mirror import mirror_for, mirror_options
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from ..cache.claims import Claims
     from ..cache.create import Asked
     from ..models.teachers import Teacher
+    from ..runtime.crew import Crew
 
     class _Options(Asked):
         batch_size: int
         on_bad_image: str
         wait: bool
+        part: str | None
         exclude: AnyPath | None
         val_shards: Sequence[str]
         workers: int | None
@@ -71,28 +74,36 @@ if TYPE_CHECKING:
     default=True,
     help="See the store whole, or end with exit code 3 where all that is missing is other processes'.  [default: wait]",
 )
+@click.option(
+    "--part",
+    metavar="K/N",
+    help="Only the K-th of N parts of the shards, from 0, for machines that share nothing; inspect merge joins them.",
+)
 @with_options(take_over_option, exclude_option, val_shards_option, *mirror_options, workers_option, device_option)
 def cache_teacher(
     shards: Sequence[str], cache: AnyPath, teacher: str, take_over: bool, **options: "Unpack[_Options]"
 ) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
-    Run again, it goes on; with more --views, it extends. Several processes may fill one store at once; each ends once
-    the store is whole.
+    Run again, it goes on; with more --views, it extends. Several processes may fill one store at once, started by
+    torchrun, srun or hand; each ends once the store is whole.
 
     \b
     Example: distillcache cache-teacher --shards 'train-{000000..001023}.tar' --cache regnety.zarr
              --teacher regnety_160.deit_in1k --views 300
+    On several GPUs: torchrun --nproc-per-node 8 --no-python distillcache cache-teacher ...
     """
     from ..cache.claims import claims_on
+    from ..runtime.crew import join
     from .opening import require_room_for_store
 
-    require_room_for_store(cache)
-    if take_over and not isinstance(cache, Path):
-        say(f"{cache}: where a job claims it, that is watched for half a minute", err=True)
-    # Before what takes time: where processes can't share a store, nothing is done.
-    with claims_on(cache, take_over=take_over) as claims:
-        _cache_teacher(shards, cache, teacher, claims, **options)
+    with join() as crew:
+        require_room_for_store(cache)
+        if take_over and not isinstance(cache, Path) and crew.first:
+            say(f"{cache}: where a job claims it, that is watched for half a minute", err=True)
+        # Before what takes time: where processes can't share a store, nothing is done.
+        with claims_on(cache, take_over=take_over, crew=crew) as claims:
+            _cache_teacher(shards, cache, teacher, claims, crew, **options)
 
 
 def _cache_teacher(
@@ -100,10 +111,12 @@ def _cache_teacher(
     cache: AnyPath,
     teacher: str,
     claims: "Claims",
+    crew: "Crew",
     *,
     batch_size: int,
     on_bad_image: str,
     wait: bool,
+    part: str | None,
     exclude: AnyPath | None,
     val_shards: Sequence[str],
     workers: int | None,
@@ -111,6 +124,7 @@ def _cache_teacher(
     **asked: "Unpack[Asked]",
 ) -> None:
     from ..cache import create, fill
+    from ..cache.verify import require_same_views
     from ..datasets.loader import start_early
     from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.files import class_names, expand
@@ -120,30 +134,49 @@ def _cache_teacher(
 
     excluded = Excluded.read(exclude) if exclude else None
     store = create.existing(cache, excluded)
+    is_new = crew.agreed("new", lambda: "" if store else "new")
     device, workers = device_and_workers(device_name, workers)
     start_early(workers)
     request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
-    mirror = mirror_for(shards)
-    urls = expand(shards)
+    mirror = mirror_for(shards, tell=crew.first)
+    urls = _part(expand(shards), part)
     samples = (
         store.samples(urls, mirror) if store else None
     )  # complains of other shards before a large teacher is loaded
     model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
-    held_out = reading.held_out(val_shards) if not store or store.manifest.teacher_top1 is None else None
+    measures = crew.first and (not store or store.manifest.teacher_top1 is None)
+    held_out = reading.held_out(val_shards) if measures else None
     names = [] if store else class_names(urls)
-    _warn(model, request.recipe.size, names)
-    index = functools.partial(reading.screened_index, urls, skip=on_bad_image == "skip", excluded=excluded)
-    store = create.opened(
-        cache, request, model, claims, index=index, class_names=names, excluded=excluded, mirror=mirror
-    )
+    if crew.first:
+        _warn(model, request.recipe.size, names)
+    index = functools.partial(reading.screened_index, urls, crew, skip=on_bad_image == "skip", excluded=excluded)
+    if is_new and not crew.first:
+        index()
+    with crew.first_before_others("made"):
+        store = create.opened(
+            cache, request, model, claims, index=index, class_names=names, excluded=excluded, mirror=mirror
+        )
+    samples, views = samples or store.samples(urls, mirror), max(request.views, store.views)
+    if not (is_new and crew.first):
+        require_same_views(store, samples)
     if held_out:
         measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)
         create.note_teacher_top1(store, claims, measure)
-    samples, views = samples or store.samples(urls, mirror), max(request.views, store.views)
     filling = functools.partial(fill.fill, store, samples, model, claims, views=views, batch_size=batch_size)
-    with bar("cache-teacher", views * int(store.counts.sum()), "views") as shown:
-        filling(workers=workers, wait=wait, reporter=shown)
-    say(info_text(store))
+    with bar("cache-teacher", views * int(store.counts.sum()), "views", shown=crew.first) as shown:
+        filling(workers=workers, wait=wait, crew=crew, reporter=shown)
+    if crew.first:
+        say(info_text(store))
+
+
+def _part(shards: Sequence[str], part: str | None) -> Sequence[str]:
+    """Return the part K of N of the shards, every N-th from K on; ValueError if there is none of that name."""
+    if part is None:
+        return shards
+    number, slash, parts = part.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and int(number) < int(parts) <= len(shards)):
+        raise InputError("`part`", f"K/N with 0 <= K < N, of {len(shards)} shards", repr(part))
+    return shards[int(number) :: int(parts)]
 
 
 def _warn(teacher: "Teacher", size: int, names: Sequence[str]) -> None:

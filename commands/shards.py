@@ -1,6 +1,8 @@
 """`distillcache make-shards`, and reading shards with a bar."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ..datasets.samples import Samples
     from ..datasets.shards.excluded import Excluded
     from ..datasets.shards.index import ShardIndex
+    from ..runtime.crew import Crew
 
 
 @click.command("make-shards")
@@ -41,32 +44,47 @@ def make_shards(source: str, out: Path, per_shard: int, seed: int, exclude: Path
 
 
 def read_index(
-    shards: Sequence[str], *, digest: bool, screen: "Callable[[ShardIndex], ShardIndex]" = lambda index: index
+    shards: Sequence[str],
+    *,
+    digest: bool,
+    screen: "Callable[[ShardIndex], ShardIndex]" = lambda index: index,
+    shown: bool = True,
 ) -> "list[ShardIndex]":
     """Return the index of every shard that `shards` names, read and `screen`ed under a bar; `digest`: with SHA-256."""
     from ..datasets.shards.files import expand
     from ..datasets.shards.index import index_shards
 
-    mirror = mirror_for(shards)
+    mirror = mirror_for(shards, tell=shown)
     urls = expand(shards)
-    with bar("reading shards", None, "shards") as shown:
-        return index_shards(urls, digest=digest, screen=screen, mirror=mirror, reporter=shown)
+    with bar("reading shards", None, "shards", shown=shown) as reporter:
+        return index_shards(urls, digest=digest, screen=screen, mirror=mirror, reporter=reporter)
 
 
-def screened_index(shards: Sequence[str], *, skip: bool, excluded: "Excluded | None" = None) -> "list[ShardIndex]":
+def screened_index(
+    shards: Sequence[str], crew: "Crew", *, skip: bool, excluded: "Excluded | None" = None
+) -> "list[ShardIndex]":
     """Return the index of every shard once each image was decoded; bad ones end the command, or are left out.
 
-    Those that are `excluded` are left out before. Raises ValueError if that names a sample that no shard has.
+    The ranks of a crew read a share each; the first returns what all of them found. Those that are `excluded` are left
+    out before. Raises ValueError if that names a sample that no shard has.
     """
     from ..datasets.augment import pixels
     from ..datasets.shards.excluded import REASON
-    from ..datasets.shards.index import without_bad_images
+    from ..datasets.shards.index import ShardIndex, without_bad_images
 
     def screen(index: "ShardIndex") -> "ShardIndex":
         wanted = excluded.without(index) if excluded else index
         return without_bad_images(wanted, pixels.decode, skip=skip)
 
-    indexes = read_index(shards, digest=True, screen=screen)
+    rank, world = crew.rank.rank, crew.world
+    own = read_index(shards[rank::world], digest=True, screen=screen, shown=crew.first) if rank < len(shards) else []
+    shares = crew.gather("indexes", json.dumps([asdict(index) for index in own]))
+    if not crew.first:
+        return own
+    indexes = own
+    if world > 1:
+        read = [[ShardIndex.from_dict(index) for index in json.loads(share)] for share in shares]
+        indexes = [read[number % world][number // world] for number in range(len(shards))]
     skipped = [sample for index in indexes for sample in index.skipped]
     left_out = [(sample.shard, sample.key) for sample in skipped if sample.reason == REASON]
     if excluded:

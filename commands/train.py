@@ -107,7 +107,7 @@ def train_student(
     from ..train.metrics import window_of
     from .opening import open_store
 
-    processes, device_name = join(device_name)
+    processes = join(device_name)
     with processes.together():
         kwargs = parse_kwargs([*model_kwargs, *more_model_kwargs])
         device, workers = device_and_workers(device_name, workers)

@@ -27,11 +27,14 @@ class Claim:
     while. No clock of another machine is believed.
     """
 
-    def __init__(self, path: AnyPath, *, take_over: bool = False) -> None:
-        """Claim `path`; HeldError if another job has, unless we may `take_over` and it shows no sign of life."""
-        self.path, self._file = path, RemoteFile(str(path))
-        self._nonce, self._lost, self._ended = uuid.uuid4().hex, threading.Event(), threading.Event()
-        while not self._file.create(self._said()):
+    def __init__(self, path: AnyPath, *, take_over: bool = False, nonce: str = "") -> None:
+        """Claim `path`; HeldError if another job has, unless we may `take_over` and it shows no sign of life.
+
+        With the `nonce` of a claim of this job, only watch that it is still held.
+        """
+        self.path, self._file, self._watches = path, RemoteFile(str(path)), bool(nonce)
+        self.nonce, self._lost, self._ended = nonce or uuid.uuid4().hex, threading.Event(), threading.Event()
+        while not (self._watches or self._file.create(self._said())):
             if (found := self._read()) is None:
                 continue  # removed since
             if not take_over or self._lives(found):
@@ -59,7 +62,7 @@ class Claim:
 
     def _leave(self) -> None:
         self._renewing.join()
-        if not self._lost.is_set() and self._is_ours(self._read()):
+        if not (self._watches or self._lost.is_set()) and self._is_ours(self._read()):
             self._file.remove()
 
     def _renew(self) -> None:
@@ -68,7 +71,8 @@ class Claim:
                 if not self._is_ours(self._read()):
                     self._lost.set()
                     return
-                self._file.write(self._said())
+                if not self._watches:
+                    self._file.write(self._said())
             except InputError:
                 continue  # a server that is away for longer than that is noticed by who writes
 
@@ -90,9 +94,9 @@ class Claim:
             return {}
 
     def _is_ours(self, found: dict[str, Any] | None) -> bool:
-        return (found or {}).get("nonce") == self._nonce
+        return (found or {}).get("nonce") == self.nonce
 
     def _said(self) -> bytes:
         job = f"pid {os.getpid()} on {socket.gethostname()}"
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return json.dumps({"job": job, "at": at, "nonce": self._nonce}).encode()
+        return json.dumps({"job": job, "at": at, "nonce": self.nonce}).encode()

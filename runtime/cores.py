@@ -5,15 +5,28 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from .ranks import this_rank
+
 
 def usable_cores() -> int:
     """Return this process's share of the cores that CPU affinity and cgroup quota allow; at least 1.
 
-    The processes that torchrun starts on one machine share them evenly.
+    The processes that torchrun or srun starts on one machine share them evenly, unless each was bound to its own.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, int(min(allowed, cgroup_quota(Path("/"))) / ranks))
+    ranks, quota = this_rank().local_world, cgroup_quota(Path("/"))
+    if not hasattr(os, "sched_getaffinity"):
+        return max(1, int(min(os.cpu_count() or 1, quota) / ranks))
+    allowed = os.sched_getaffinity(0)
+    own = len(allowed) if _are_bound(allowed) else len(allowed) / ranks
+    return max(1, int(min(own, quota / ranks)))
+
+
+def _are_bound(allowed: set[int]) -> bool:
+    """Return whether a launcher gave this process other cores than its own."""
+    try:
+        return allowed != os.sched_getaffinity(os.getppid())
+    except OSError:
+        return False
 
 
 def cgroup_quota(root: Path) -> float:

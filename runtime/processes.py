@@ -1,4 +1,4 @@
-"""The processes of one run: one alone, or several under torchrun, each with its slice of every global batch."""
+"""The processes of one run: one alone, or several under torchrun or srun, each with its slice of every global batch."""
 
 import contextlib
 import os
@@ -13,6 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from .devices import own_gpu
+from .ranks import this_rank
 
 _TIMEOUT = timedelta(days=2)  # others wait while the first process evaluates; one that dies is noticed at once
 
@@ -47,7 +50,7 @@ class Processes:
     @property
     def parent(self) -> int | None:
         """The launcher without which this process is to end."""
-        return os.getppid() if self.world > 1 or "TORCHELASTIC_RUN_ID" in os.environ else None
+        return launcher(self.world)
 
     def wrap(self, student: nn.Module, device: torch.device) -> nn.Module:
         """Return `student` with gradients averaged over all processes."""
@@ -128,20 +131,24 @@ class Processes:
 ALONE = Processes()
 
 
-def join(device: str) -> tuple[Processes, str]:
-    """Join the processes that torchrun started, if it did; return them and this one's device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return ALONE, device
+def launcher(world: int) -> int | None:
+    """Return the process without which one of `world` is to end: torchrun's agent, or srun's step."""
+    return os.getppid() if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ else None
+
+
+def join(device: str) -> Processes:
+    """Join the processes that torchrun or srun started, if either did; `device` is what this one will compute on."""
+    if this_rank().world == 1:
+        return ALONE
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else "cpu"
     if on_gpu:
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(own_gpu())
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo")
         control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
     except RuntimeError as error:
         raise PeerError(f"the other processes of this run could not be reached: {error}") from error
-    return Processes(rank=dist.get_rank(), world=dist.get_world_size(), control=control), device
+    return Processes(rank=dist.get_rank(), world=dist.get_world_size(), control=control)
 
 
 def leave() -> None:

@@ -4,6 +4,7 @@ python -m distillcache.tests.servers FOLDER DELAY RATE      seconds before an an
 """
 
 import contextlib
+import getpass
 import math
 import re
 import socket
@@ -197,12 +198,44 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+def free_port() -> int:
+    """Return a port of this machine at which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Wait until someone answers at a port of this machine."""
+    deadline = time.monotonic() + 60
+    while not listens(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, at: Path) -> Iterator[str]:
+    """Serve a folder by nginx, with lists of its folders, and yield its URL; what it writes goes below `at`."""
+    port = free_port()
+    places = "".join(f"{name}_temp_path {at};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (at / "nginx.conf").write_text(
+        f"user {getpass.getuser()};\npid {at}/pid;\nerror_log {at}/errors;\ndaemon off;\nevents {{}}\n"
+        f"http {{\n{places}access_log {at}/requests;\n"
+        f"server {{ listen 127.0.0.1:{port}; root {folder}; autoindex on; }}\n}}\n"
+    )
+    process = subprocess.Popen(["nginx", "-p", at, "-c", at / "nginx.conf", "-e", at / "errors"])
+    try:
+        wait_for(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 @contextlib.contextmanager
 def s3(bucket: str) -> Iterator[str]:
     """Serve S3 by moto, as a process, with a bucket, whose URL is yielded; this process's environment points there."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     given = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
@@ -210,10 +243,7 @@ def s3(bucket: str) -> Iterator[str]:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in (given | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
                 patch.setenv(name, value)
-            deadline = time.monotonic() + 60
-            while not listens(port):  # s3fs waits too, but less long than moto may take
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            wait_for(port)  # s3fs waits too, but less long than moto may take
             s3fs.S3FileSystem.clear_instance_cache()
             s3fs.S3FileSystem().mkdir(bucket)
             yield f"s3://{bucket}"

@@ -61,6 +61,12 @@ class ShardIndex:
     path: str = ""
     """Where it is read, if not at its URL."""
 
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "ShardIndex":
+        """Return what `dataclasses.asdict` took apart."""
+        skipped = tuple(Skipped(**sample) for sample in fields["skipped"])
+        return cls(**fields | {"shard": Shard(**fields["shard"]), "skipped": skipped})
+
 
 def index_shards(
     urls: Sequence[str],

@@ -137,7 +137,7 @@ def test_filling_ends_after_the_batch_in_which_it_is_stopped(tmp_path: Path, sha
             workers=0,
             reporter=OnAdvance(stop),
         )
-    assert 0 < fill.remaining(Store(store.path)) < 21 * 23
+    assert 0 < len(list(Store(store.path).units())) < 2 * len(store.counts)
     assert [path.name for path in tmp_path.iterdir()] == ["c.zarr"]
 
 

@@ -31,7 +31,7 @@ from distillcache.models.teachers import Teacher
 from distillcache.runtime import remote
 from distillcache.runtime.errors import InputError
 from distillcache.tests.conftest import CLASSES, SIZE, cached, run
-from distillcache.tests.servers import Request, Server, s3
+from distillcache.tests.servers import Request, Server, nginx, s3
 
 COUNT = 6
 
@@ -324,6 +324,17 @@ def test_a_full_disk_is_named(server: Server, tmp_path: Path) -> None:
         subprocess.run(["umount", "--lazy", mirror], check=True)
     assert found.exit_code == 2
     assert "No space left on device" in found.output and str(mirror) in found.output
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="SKIPPED: no nginx")
+@pytest.mark.parametrize("pattern", ["train-*.tar", "train-{0..5}.tar"])
+def test_shards_behind_nginx_are_those_on_disk(folder: Path, tmp_path: Path, pattern: str) -> None:
+    mirror = Mirror(tmp_path / "mirror", int(2.5 * max(path.stat().st_size for path in folder.glob("*.tar"))))
+    near = samples_of(index_shards(expand(f"{folder}/*.tar")), 0)
+    with nginx(folder, tmp_path) as url:
+        far = samples_of(index_shards(expand(f"{url}/{pattern}"), mirror=mirror), 0, mirror)
+        assert rendered(far, 2) == rendered(near, 0)
+    assert " 206 " in (tmp_path / "requests").read_text()  # ranges of them
 
 
 @pytest.fixture(scope="module")
