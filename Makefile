@@ -13,6 +13,7 @@
 #: BATCH_SIZE, LR        images a step; learning rate at 512 of them
 #: TEACHER_BATCH_SIZE    views that the teacher sees at once
 #: DEVICE, WORKERS       cpu, cuda or auto; processes that render views
+#: NPROC                 how many processes either stage has on this machine, each with a GPU of its own
 #: CACHE_FLAGS           more options of cache-teacher
 #: STUDENT_FLAGS         more options of train-student
 #: COMPARE, SEEDS        of `make compare`: its folder, its seeds
@@ -28,6 +29,7 @@ MODEL ?= deit_tiny_distilled_patch16_224
 
 BIN := .venv/bin
 RUN := $(BIN)/distillcache
+RANKS := $(if $(NPROC),$(BIN)/torchrun --nproc-per-node $(NPROC) --no-python )$(RUN)
 
 ifdef SHARDS
 CACHE ?= cache.zarr
@@ -81,12 +83,12 @@ setup: .venv/.installed  ## Make .venv and install everything into it (the defau
 	@touch $@
 
 cache-teacher: setup $(NEEDS_TEACHER)  ## Stage 1: keep what the teacher says of every view
-	$(RUN) cache-teacher --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
+	$(RANKS) cache-teacher --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') --cache '$(CACHE)' \
 	  --teacher '$(TEACHER)' $(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %) $(VIEWS:%=--views %) \
 	  --batch-size $(TEACHER_BATCH_SIZE) $(WORKERS:%=--workers %) --device $(DEVICE) $(CACHE_FLAGS)
 
 train-student: setup $(NEEDS_CACHE)  ## Stage 2: train a student from shards and store
-	$(RUN) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') \
+	$(RANKS) train-student --shards '$(SHARDS)' $(if $(VAL_SHARDS),--val-shards '$(VAL_SHARDS)') \
 	  $(if $(CACHE),--cache '$(CACHE)',$(RECIPE:%=--recipe %) $(SET:%=--set %) $(IMAGE_SIZE:%=--image-size %)) \
 	  --out '$(OUT)' --model $(MODEL) $(MODEL_KWARGS:%=--model-kwargs %) $(DISTILL:%=--distill %) $(EPOCHS:%=--epochs %) \
 	  --batch-size $(BATCH_SIZE) --lr $(LR) $(WORKERS:%=--workers %) --device $(DEVICE) $(STUDENT_FLAGS)
@@ -110,6 +112,9 @@ $(DIGITS)/teacher/config.json: | digits-shards
 
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-slurm: setup  ## Run the jobs of examples/slurm on a real Slurm: Debian's slurm-wlm is needed, and no root
+	$(BIN)/python -m pytest tests/test_slurm.py
 
 test-ends: setup  ## Run every fault of running processes, with all workers and ranks (20 minutes)
 	ENDS=1 $(BIN)/python -m pytest tests/test_ends.py

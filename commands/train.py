@@ -125,6 +125,7 @@ def train_student(
         config = Config.resolve(data, device.type, kwargs, **asked)
         student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
         held_out = reading.held_out(val_shards) if processes.first else None
+    held_out = processes.share(held_out)
     place = Place(device=device, workers=workers, out=out, processes=processes, take_over=take_over)
     if summary := _train(student, data, held_out, config, place):
         say(_summary_text(summary, data.store, shards, out))

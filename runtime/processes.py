@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .devices import own_gpu
 from .ranks import this_rank
 
+Shared = TypeVar("Shared")
 _TIMEOUT = timedelta(days=2)  # others wait while the first process evaluates; one that dies is noticed at once
 
 
@@ -62,12 +63,30 @@ class Processes:
         """Return a context in which gradients are added up but not yet averaged."""
         return student.no_sync() if self.world > 1 else nullcontext()  # type: ignore[operator]
 
-    def mean(self, values: torch.Tensor) -> list[float]:
-        """Return the mean of each of `values` (n,) over all processes."""
+    def total(self, values: torch.Tensor) -> list[float]:
+        """Return the sum of each of `values` (n,) over all processes."""
         totals = values.detach().double().cpu()
         if self.world > 1:
             dist.all_reduce(totals, dist.ReduceOp.SUM, group=self.control)
-        return [float(total) / self.world for total in totals]
+        return [float(total) for total in totals]
+
+    def mean(self, values: torch.Tensor) -> list[float]:
+        """Return the mean of each of `values` (n,) over all processes."""
+        return [total / self.world for total in self.total(values)]
+
+    def share(self, value: Shared) -> Shared:
+        """Return what the first process has."""
+        if self.world == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0, group=self.control)
+        return held[0]
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give all processes the first one's running statistics of `module`, if it has any."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
     def ask_largest(self, *values: int) -> Callable[[], list[int]]:
         """Begin to find the largest of each of `values` over all processes; what is returned waits for the answer."""

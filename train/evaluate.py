@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..cache.teacher import Teacher
 from ..datasets.augment.recipes import named
 from ..datasets.loader import Loader
-from ..datasets.order import in_sequence
+from ..datasets.order import Rows, in_sequence
 from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime.errors import InputError
@@ -93,11 +93,20 @@ class CentreCrops:
     device: torch.device
     workers: int
     batch_size: int = BATCH_SIZE
+    part: int = 0
+    """Which of `parts` of the samples, as equal as can be, is evaluated."""
+    parts: int = 1
+
+    def rows(self, samples: Samples) -> Rows:
+        """Return the part's samples."""
+        rows = in_sequence(samples.count.tolist())
+        first, end = (part * len(rows) // self.parts for part in (self.part, self.part + 1))
+        return rows[first:end]
 
     def of(self, samples: Samples, reporter: Reporter = SILENT) -> Iterator[torch.Tensor]:
         """Yield batches of uint8 images (n, size, size, RGB) on the device."""
         recipe = named("none", size=self.size, overrides=[f"crop_pct={self.crop_pct}"])
-        batches = in_sequence(samples.count.tolist()).batches(self.batch_size)
+        batches = self.rows(samples).batches(self.batch_size)
         on_gpu = self.device.type == "cuda"
         with Loader(Renderer(recipe, samples), workers=self.workers, pin_memory=on_gpu) as loader:
             for _, views in loader.load(batches):
@@ -109,7 +118,7 @@ class CentreCrops:
 def predict(
     logits_of: _LogitsOf, heads: tuple[str, ...], crops: CentreCrops, samples: Samples, reporter: Reporter = SILENT
 ) -> Predictions:
-    """Return what a model says of the `crops` of `samples`.
+    """Return what a model says of the `crops` of `samples`, or of the part of them that those are of.
 
     `logits_of` takes uint8 images (n, height, width, RGB) and returns logits (n, classes) for each head.
     """
@@ -124,7 +133,7 @@ def predict(
             logits = (*logits, (logits[0] + logits[1]) / 2)
         found.append([head.float().softmax(1).topk(min(_LARGEST, head.shape[1]), dim=1) for head in logits])
     by_head = {name: [part[i] for part in found] for i, name in enumerate(names)}
-    rows = in_sequence(samples.count.tolist())
+    rows = crops.rows(samples)
     return Predictions(
         target=samples.target[rows.shard, rows.sample].astype(np.int64),
         classes={name: torch.cat([top.indices for top in parts]).cpu().numpy() for name, parts in by_head.items()},
@@ -149,6 +158,14 @@ def predict_student(
         return predict(logits_of, student.heads, crops, samples, reporter)
     finally:
         student.train(training)
+
+
+def count_correct(student: Student, crops: CentreCrops, samples: Samples, *, amp: bool) -> dict[str, int]:
+    """Return how many of the `crops` of a part of `samples` each head of a student classifies rightly."""
+    if not len(crops.rows(samples)):
+        return dict.fromkeys((*student.heads, "both") if len(student.heads) == 2 else student.heads, 0)
+    predictions = predict_student(student, crops, samples, amp=amp)
+    return {head: int((top[:, 0] == predictions.target).sum()) for head, top in predictions.classes.items()}
 
 
 def teacher_top1(teacher: Teacher, held_out: Samples, *, device: torch.device, workers: int) -> float:

@@ -20,7 +20,7 @@ from ..runtime.signals import StopRequested, StopSignals
 from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
-from .evaluate import CentreCrops, predict_student
+from .evaluate import CentreCrops, count_correct
 from .loss import Losses, distillation_loss, mixed_target
 from .metrics import RunFolder, best_epoch, line_of
 from .optimizer import optimizer_and_schedule, undecayed, undecayed_by_timm
@@ -72,7 +72,7 @@ class Training:
         self.last = run.place.out / "last.pt"
         self.model = run.student.model
         first, config = run.place.processes.first, run.config
-        self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if first and config.ema_decay else None
+        self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if config.ema_decay else None
         self.undecayed, self.progress = undecayed(self.model), Progress()
         with run.place.processes.together():
             saved = self._saved()
@@ -135,19 +135,23 @@ class Training:
             self._stop(stop.signum, loss_sum)
 
     def finish_epoch(self, epoch: int) -> None:
-        """Evaluate, note the epoch's figures, and save; on a signal leave that for the next run."""
+        """Evaluate, each process a part, note the epoch's figures, and save; on a signal leave that to the next run."""
         progress, place = self.progress, self.place
-        stopped, top1 = 0, {}
-        if self.folder and self.run.held_out:
-            self._save()  # the evaluation may be long
+        stopped, correct = 0, dict[str, int]()
+        if self.run.held_out:
+            if self.folder:
+                self._save()  # the evaluation may be long
+            for student in self._students().values():
+                place.processes.share_buffers(student)
             try:
                 with self.signals.raising():
-                    top1 = self._evaluate()
+                    correct = self._evaluate(self.run.held_out)
             except StopRequested as stop:
                 stopped = stop.signum
         [signum] = place.processes.ask_largest(stopped)()
         if signum:
             raise RunInterruptedError(signum, progress)
+        top1 = self._percent_of_all(correct)
         if self.folder:
             row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **self._mean_losses()}
             progress.history.append({**row, **top1, "images_per_second": self.rate})
@@ -196,16 +200,31 @@ class Training:
         assert teacher is not None or config.distill == "none"
         return distillation_loss(logits, target, teacher, distill=config.distill, alpha=config.alpha, tau=config.tau)
 
-    def _evaluate(self) -> dict[str, float]:
-        assert self.run.held_out
-        config, place = self.config, self.place
-        crops = CentreCrops(size=config.size, crop_pct=config.crop_pct, device=place.device, workers=place.workers)
-        students = {"top1": self.run.student} | ({"ema_top1": self.ema.module} if self.ema else {})
-        top1: dict[str, float] = {}
-        for name, student in students.items():
-            predictions = predict_student(student, crops, self.run.held_out, amp=config.amp)
-            top1 |= {f"{name}_{head}": percent for head, percent in predictions.accuracy().items()}
-        return top1
+    def _students(self) -> dict[str, nn.Module]:
+        """Return what is evaluated, by the name of its figures."""
+        return {"top1": cast(nn.Module, self.run.student)} | ({"ema_top1": self.ema.module} if self.ema else {})
+
+    def _evaluate(self, held_out: Samples) -> dict[str, int]:
+        """Return how many of this process's part of the held-out samples each head is right about."""
+        config, place, processes = self.config, self.place, self.place.processes
+        crops = CentreCrops(
+            size=config.size,
+            crop_pct=config.crop_pct,
+            device=place.device,
+            workers=place.workers,
+            part=processes.rank,
+            parts=processes.world,
+        )
+        correct: dict[str, int] = {}
+        for name, student in self._students().items():
+            counted = count_correct(cast(Student, student), crops, held_out, amp=config.amp)
+            correct |= {f"{name}_{head}": count for head, count in counted.items()}
+        return correct
+
+    def _percent_of_all(self, correct: dict[str, int]) -> dict[str, float]:
+        totals = self.place.processes.total(torch.tensor(list(correct.values())))
+        images = int(self.run.held_out.count.sum()) if self.run.held_out else 1
+        return {name: 100 * total / images for name, total in zip(correct, totals, strict=True)}
 
     def _save(self) -> None:
         states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}

@@ -354,30 +354,34 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
     assert (tmp_path / "last.pt").stat().st_size > room
 
 
-def test_two_processes_train_as_one(tmp_path: Path, store: Store, shards: str) -> None:
-    """Real processes under torchrun, each with half of every global batch, going on from one process in mid-epoch.
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_several_processes_train_as_one(tmp_path: Path, store: Store, shards: str, world: int) -> None:
+    """Real processes under torchrun, each with a part of every global batch, going on from one process in mid-epoch.
 
-    With them change the number of workers and the parts of a step; the batches and their order do not.
+    With them change the number of workers and the parts of a step; the batches and their order do not. All evaluate.
     """
     command = ["train-student", "--shards", shards, "--cache", str(store.path), "--device", "cpu"]
-    command += ["--batch-size", "8", "--lr", "0.05", "--drop-path", "0", "--epochs", "3", "--warmup-epochs", "1"]
+    command += ["--batch-size", "12", "--lr", "0.05", "--drop-path", "0", "--epochs", "3", "--warmup-epochs", "1"]
+    command += ["--val-shards", shards]
     model = ["--model-kwargs", *(f"{key}={value}" for key, value in KWARGS.items())]
-    data, c = stored(store, shards), config(store, epochs=3, lr=0.05, drop_path=0.0, crop_pct=0.875)
+    data, c = stored(store, shards), config(store, epochs=3, batch_size=12, lr=0.05, drop_path=0.0, crop_pct=0.875)
 
     def stop(images: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunInterruptedError):
         train_student(student(c), data, None, c, place(tmp_path / "two", reporter=OnAdvance(stop)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "-m"]
     resumed = [*launch, "distillcache.cli", *command, "--out", str(tmp_path / "two"), "--workers", "1"]
     done = subprocess.run([*resumed, "--grad-accum-steps", "2", *model], capture_output=True, text=True)
     assert done.returncode == 0 and "going on from epoch 1, step 1" in done.stdout + done.stderr, done.stderr
     assert run(*command, "--out", tmp_path / "one", "--workers", 0, *model).exit_code == 0
     one, two = (load_file(tmp_path / name / "student.safetensors") for name in ("one", "two"))
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
-    losses = [[float(r["loss"]) for r in csv.DictReader((tmp_path / n / "metrics.csv").open())] for n in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    figures = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("one", "two")]
+    for name in ("loss", "top1_class", "top1_distill", "top1_both"):
+        alone, together = ([float(row[name]) for row in rows] for rows in figures)
+        assert alone == pytest.approx(together, abs=1e-5)
 
 
 def test_a_store_without_mixing_trains(tmp_path: Path, shards: str, teacher: Teacher) -> None:
