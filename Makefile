@@ -67,7 +67,7 @@ LOGITS ?= 8
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
 .DEFAULT_GOAL := setup
-.PHONY: setup help cache-teacher train-student compare digits-shards test test-ends lint bench parity docs clean
+.PHONY: setup help cache-teacher train-student compare digits-shards test test-slurm test-ends lint bench parity docs clean
 
 help:  ## Say what can be made, and with which variables
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 24

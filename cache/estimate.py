@@ -45,6 +45,11 @@ class Estimate:
     """Of labels, checks and logits; the rest is samples and a few whole views."""
     memory: int
     """Bytes in which each process that trains from the store, `soft` where it has logits, holds a cycle's labels."""
+    teacher_views_per_second: float
+    """Of the teacher alone, on views that are ready."""
+    shard_nbytes: int
+    blocks: int
+    """Of views, each a chunk of every shard's labels."""
     measured_views: int
     measured_seconds: float
 
@@ -94,11 +99,12 @@ def estimate(
 
     Raises ValueError as stage 1 would.
     """
-    samples = sum(len(index.keys) for index in indexes)
+    samples, nbytes = sum(len(index.keys) for index in indexes), sum(index.shard.nbytes for index in indexes)
     if len(indexes) < len(urls):
+        indexed = nbytes
         with ThreadPoolExecutor(_AT_ONCE) as pool:  # far away each is a request
             nbytes = sum(pool.map(size_of, urls))
-        samples = round(samples * nbytes / sum(index.shard.nbytes for index in indexes))
+        samples = round(samples * nbytes / indexed)
     with mirror.holding(indexes[0].url):
         index = without_bad_images(indexes[0], pixels.decode, skip=True)
     with tempfile.TemporaryDirectory(prefix="distillcache-") as folder:
@@ -122,9 +128,23 @@ def estimate(
         views_per_second=rate,
         bytes_per_view=by_view / (count * block),
         memory=samples * request.recipe.repeats * sum(array.nbytes for array in arrays_by_view(store.manifest)),
+        teacher_views_per_second=_alone(teacher, request.recipe.size, batch_size, seconds / 4),
+        shard_nbytes=nbytes,
+        blocks=-(-request.views // block),
         measured_views=timed.views,
         measured_seconds=timed.ended - timed.began,
     )
+
+
+def _alone(teacher: Teacher, size: int, batch_size: int, seconds: float) -> float:
+    """Return the views a second of a teacher to whom the same ones are shown again and again."""
+    images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
+    teacher.logits(images).cpu()
+    began, views = time.perf_counter(), 0
+    while not views or time.perf_counter() - began < seconds:
+        teacher.logits(images).cpu()
+        views += batch_size
+    return views / (time.perf_counter() - began)
 
 
 def _run(

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ..replay.training_set import TrainingSet
     from ..train.config import Config, Hyperparameters, Place
 
+_ALL = 1 << 31
+"""A window in which all shards are shuffled as one."""
 _optimizer_options = (
     click.option("--batch-size", type=int, default=1024, show_default=True, help="Images a step."),
     click.option("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a step is done."),
@@ -120,6 +122,10 @@ def train_student(
             data = TrainingSet.stored(open_store(cache), shards, window, mirror_for(shards, tell=processes.first))
         else:
             data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], window, tell=processes.first)
+    # A machine whose mirror holds less than the others' shuffles in smaller windows: so do all.
+    [narrowest] = processes.ask_largest(-(data.order.window or _ALL))()
+    data = data.shuffled_in(-narrowest % _ALL)
+    with processes.together():
         if window is None and data.order.window and processes.first:
             say(f"the mirror can't hold all shards: shuffled in windows of {data.order.window}", err=True)
         config = Config.resolve(data, device.type, kwargs, **asked)

@@ -1,7 +1,7 @@
 """What a run is trained on: samples in an order and, from a store, what the teacher said of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..cache.manifest import fingerprint
 from ..cache.store import Store
@@ -27,6 +27,10 @@ class TrainingSet:
     def images(self, epochs: int, batch_size: int = 1) -> int:
         """Return how many images `epochs` show in whole batches of `batch_size`, which is all that is trained on."""
         return sum(size // batch_size * batch_size for size in self.order.sizes(epochs))
+
+    def shuffled_in(self, window: int) -> "TrainingSet":
+        """Return the same in windows of so many shards; 0: of all."""
+        return replace(self, order=replace(self.order, window=window))
 
     @classmethod
     def stored(

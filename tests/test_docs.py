@@ -5,6 +5,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,9 @@ COMMANDS = [
     (row.strip(), command) for row, cell in ROWS for command in re.findall(r"`((?:make|distillcache) [^`]+)`", cell)
 ]
 BLOCKS = [(page, block) for page, text in PAGES.items() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+OPTIONS = {option for command in main.commands.values() for given in command.params for option in given.opts} | {
+    "--ntasks-per-node"
+}
 SHARDS = {
     "SHARDS": "/data/imagenet-train-{000000..001023}.tar",
     "VAL_SHARDS": "/data/imagenet-val-{000000..000049}.tar",
@@ -50,7 +54,20 @@ sh -e "$SAID.sh"
 
 def typed(text: str, folder: Path, **variables: str) -> list[list[str]]:
     """Return what a shell would run of `text`, and of the targets of make in it: programs with their arguments."""
-    for name in ("distillcache", "torchrun", "python", "pip", "ruff", "mypy", "rm", "mkdir", "ln", "touch", "git"):
+    for name in (
+        "distillcache",
+        "torchrun",
+        "sbatch",
+        "python",
+        "pip",
+        "ruff",
+        "mypy",
+        "rm",
+        "mkdir",
+        "ln",
+        "touch",
+        "git",
+    ):
         (folder / name).write_text(STUB)
     (folder / "make").write_text(MAKE)
     for program in folder.iterdir():
@@ -79,7 +96,8 @@ def ours(calls: list[list[str]]) -> Iterator[list[str]]:
         if program == "distillcache" and arguments:  # without any, it completes for a shell
             yield arguments
         elif program == "torchrun":
-            yield arguments[arguments.index("distillcache.cli") + 1 :]
+            name = "distillcache.cli" if "distillcache.cli" in arguments else "distillcache"
+            yield arguments[arguments.index(name) + 1 :]
 
 
 def test_the_table_has_every_row_of_the_paper() -> None:
@@ -114,10 +132,14 @@ def test_what_a_page_tells_to_type_is_understood(page: str, block: str, tmp_path
 
 
 def test_scripts_for_a_cluster_are_shell() -> None:
-    scripts = re.findall(r"```bash\n(.*?)```", PAGES["docs/cluster.md"], re.DOTALL)
-    assert scripts
+    """`make test-slurm` runs them; here a shell reads them, and click the commands in them."""
+    scripts = sorted((ROOT / "examples" / "slurm").glob("*.sbatch"))
+    assert [script.name for script in scripts if f"`{script.name}`" not in PAGES["docs/cluster.md"]] == []
     for script in scripts:
-        assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+        assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+        words = shlex.split(script.read_text().replace("\\\n", " "), comments=True)
+        command, rest = words[words.index("distillcache", 1) + 1], words[words.index("distillcache", 1) + 1 :]
+        assert command in main.commands and {w for w in rest if w.startswith("--") and "=" not in w} <= OPTIONS
 
 
 def test_make_help_lists_every_target_and_variable() -> None:
@@ -125,7 +147,7 @@ def test_make_help_lists_every_target_and_variable() -> None:
     text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert targets and [name for name in targets[1].split() if not re.search(rf"^{name} +\w", text, re.MULTILINE)] == []
-    internal = {"BIN", "RUN", "DIGITS", "NEEDS_TEACHER", "NEEDS_CACHE", "MAKE"}
+    internal = {"BIN", "RUN", "RANKS", "DIGITS", "NEEDS_TEACHER", "NEEDS_CACHE", "MAKE"}
     used = set(re.findall(r"\$\((?:if )?\$?\(?([A-Z][A-Z_]+)\b", makefile)) | {"BENCH_SHARDS"}
     assert used > {"SHARDS", "SEEDS", "LR", "PYTHON"}
     assert {name for name in used - internal if not re.search(rf"\b{name}\b", text)} == set()

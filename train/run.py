@@ -15,6 +15,7 @@ from ..runtime.claim import Claim
 from ..runtime.errors import InputError
 from ..runtime.locks import HeldError, LockFile
 from ..runtime.paths import AnyPath
+from ..runtime.ranks import this_rank
 from . import checkpoint
 from .config import Config, Place
 from .loop import Run, train
@@ -36,7 +37,8 @@ def train_student(
     with contextlib.ExitStack() as held:
         with processes.together():
             if processes.first:
-                held.enter_context(_sole_owner(place.out, take_over=place.take_over))
+                take_over = place.take_over or bool(this_rank().restarts)  # by torchrun: the claim is this job's
+                held.enter_context(_sole_owner(place.out, take_over=take_over))
             _require_fitting(data, held_out, config)
             if data.store:
                 _require_teachers_views(data.store, data.samples, config, place)

@@ -247,3 +247,16 @@ def test_an_estimate_is_near_what_stage_1_takes(tmp_path: Path, shards: str, tea
     assert found["memory"] == 23 * 3 * (2 + 2)
     said = run("inspect", "estimate", *options, "--seconds", 1).stdout
     assert "views/s by" in said and said.startswith("23 samples in 2 shards")
+
+
+def test_an_estimate_says_from_which_student_on_caching_pays(shards: str, teacher_folder: Path) -> None:
+    options = ["--shards", shards, "--teacher", teacher_folder, "--image-size", 32, "--views", 300, "--device", "cpu"]
+    given = ["--gpus", 2, "--price", 3.6, "--speed", 0.5, "--teacher-speed", 1, "--student-speed", 0.25]
+    found, views = json_of("estimate", *options, *given, "--seconds", 1), 23 * 300
+    assert found["stage1_hours"] == pytest.approx(views / 0.5 / 3600 / 2)
+    assert found["student_hours"] == pytest.approx(views / 0.25 / 3600 / 2)
+    assert found["online_hours"] == pytest.approx(views * (4 + 1) / 3600 / 2)
+    assert found["pays_from"] == 3  # what stage 1 takes at half the teacher's speed, two students ask it
+    assert found["student_requests"] == 2 * 2 * 25 and found["stage1_requests"] == 1
+    said = run("inspect", "estimate", *options, *given, "--seconds", 1).stdout
+    assert "115.0 minutes, 13.80 on 2 machines like this" in said and "faster from 3 students of it on" in said
