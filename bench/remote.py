@@ -32,8 +32,8 @@ from distillcache.datasets.views import Renderer
 from distillcache.tests.servers import SENT
 
 DELAY, RATE = 0.03, 200e6
-SHARDS, PHOTOS = 24, 100
-BATCH, WORKERS, TURNS = 64, 2, 3
+SHARDS, PHOTOS = 48, 100
+BATCH, WORKERS, TURNS = 64, 2, 2
 
 
 def main() -> Iterator[Figure | Skipped]:

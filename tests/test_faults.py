@@ -283,6 +283,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "more --topk than classes": lambda bench: bench.cache("--topk", 6, shards=bench.shards),
     "all logits and the largest": lambda bench: bench.cache("--topk", 2, "--logits", 8, shards=bench.shards),
     "logits in bits that there are not": lambda bench: bench.cache("--logits", 5, shards=bench.shards),
+    "a part that there is not": lambda bench: bench.cache("--part", "2/2", shards=bench.shards),
     "views that are no whole cycles": lambda bench: bench.cache("--views", 4, shards=bench.shards),
     "no views, or another number below its least": lambda bench: bench.cache("--views", 0, shards=bench.shards),
     "an unknown recipe": lambda bench: bench.cache("--recipe", "autoaugment", shards=bench.shards),
@@ -531,6 +532,12 @@ def _(bench: Bench) -> Result:
     return bench.attributes(
         versions={**Store(bench.store).manifest.versions, "opencv-python-headless": "4.5.0"}
     ).train()
+
+
+@fault("caching on a machine that makes other views")
+def _(bench: Bench) -> Result:
+    bench.change("probe_views", lambda array: array.__setitem__(slice(0, 2), np.asarray(array[:2]) ^ 1))
+    return bench.cache("--views", 6, store=bench.store)
 
 
 @fault("a label that the teacher did not give")
