@@ -102,8 +102,10 @@ def drift(store: Store, samples: Samples) -> Drift:
 def require_same_views(store: Store, samples: Samples) -> None:
     """Raise ValueError if the probe views are others here than where the store was made: two kinds would be mixed."""
     if (found := drift(store, samples)).differing:
+        causes = "; ".join(found.causes) or "no library does"
+        other = f"{found.differing} of {found.probes} probe views that differ ({causes})"
         remedy = "install the store's versions, or cache on machines like the first"
-        raise InputError(store.path, "views of the bytes that it has so far", str(found), remedy)
+        raise InputError(store.path, "views as it has them so far", other, remedy)
 
 
 def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
