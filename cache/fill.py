@@ -1,7 +1,6 @@
 """Stage 1: render every view, show it to the teacher, and commit what it says unit by unit."""
 
 import itertools
-import platform
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -144,7 +143,7 @@ class _Filling:
 
     def _verify(self, shard: int) -> None:
         """Raise ValueError if a shard is not what it was; of the ranks of a machine one reads it."""
-        mark = f"verified {platform.node()} {shard}"
+        mark = f"verified {self.crew.rank.machine} {shard}"
         if not self.crew.is_marked(mark):
             if changed := self.samples.difference(shard, self.store.manifest.shards[shard]):
                 raise changed

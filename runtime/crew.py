@@ -68,7 +68,7 @@ class Crew:
                 self.gather("through", "", or_left=True)
             elif isinstance(error, StopRequested) and not self.first:
                 raise PeerError("", error.exit_code) from error
-            elif self.world > 1 and str(error):
+            elif self.world > 1 and not (isinstance(error, PeerError) and not str(error)):
                 code = getattr(error, "exit_code", 2)
                 told = self._store.compare_set("failed", "", f"{self.rank.rank} {code}").decode()
                 if told.split()[0] != str(self.rank.rank):
@@ -136,7 +136,7 @@ class Crew:
         self._signs.pop(rank, None)
         while not self._store.check([name]):
             self.require_well()
-            if self.is_marked(f"left/{rank}") and not self.is_marked(name):
+            if self.is_marked(f"left/{rank}") and not self.is_marked(name):  # which it may have left since
                 if or_left:
                     return ""
                 raise PeerError(f"rank {rank} was stopped; run the same command again to go on")

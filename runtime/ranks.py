@@ -16,6 +16,8 @@ class Rank:
     world: int = 1
     local: int = 0
     local_world: int = 1
+    machine: int = 0
+    """The number of that machine, among those of the job."""
     restarts: int = 0
     """How often torchrun has started all of them anew because one had failed."""
 
@@ -33,6 +35,7 @@ def this_rank() -> Rank:
         world=int(environment.get("WORLD_SIZE", "1")),
         local=int(environment.get("LOCAL_RANK", "0")),
         local_world=int(environment.get("LOCAL_WORLD_SIZE", "1")),
+        machine=int(environment.get("GROUP_RANK", "0")),
         restarts=int(environment.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
 
@@ -52,6 +55,7 @@ def of_slurm(step: Mapping[str, str]) -> dict[str, str]:
         "WORLD_SIZE": world,
         "LOCAL_RANK": step["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": str(_tasks_on(int(step["SLURM_NODEID"]), step["SLURM_STEP_TASKS_PER_NODE"])),
+        "GROUP_RANK": step["SLURM_NODEID"],
         "MASTER_ADDR": step.get("MASTER_ADDR") or ("127.0.0.1" if alone else first_host(step["SLURM_STEP_NODELIST"])),
         "MASTER_PORT": step.get("MASTER_PORT") or str(_PORTS[number % len(_PORTS)]),
     }

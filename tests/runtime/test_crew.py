@@ -107,7 +107,8 @@ def test_a_slurm_step_is_what_torchrun_would_say() -> None:
     }  # fmt: skip
     said = of_slurm(step)
     assert {name: said[name] for name in said if name != "MASTER_PORT"} == {
-        "RANK": "6", "WORLD_SIZE": "7", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "gpu03",
+        "RANK": "6", "WORLD_SIZE": "7", "GROUP_RANK": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "gpu03",
     }  # fmt: skip
     assert said["MASTER_PORT"] != of_slurm(step | {"SLURM_STEP_ID": "4"})["MASTER_PORT"]
     assert of_slurm(step | {"MASTER_ADDR": "login", "MASTER_PORT": "1"})["MASTER_ADDR"] == "login"
