@@ -4,6 +4,7 @@ Unlike a process group, this outlives any of them, and needs as many of them as 
 """
 
 import contextlib
+import functools
 import platform
 import threading
 import time
@@ -11,10 +12,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from torch.distributed import HashStore, PrefixStore, rendezvous  # type: ignore[attr-defined]
-
-from .processes import PeerError, launcher
-from .ranks import Rank, this_rank
+from .ranks import PeerError, Rank, launcher, this_rank
 from .signals import StopRequested
 
 _BEAT = 5.0
@@ -35,9 +33,15 @@ class Crew:
     def __init__(self, rank: Rank | None = None, store: Any = None) -> None:
         """`store` is a torch.distributed.Store that all ranks share; one of this process by default."""
         self.rank = rank or Rank()
-        self._store = store or HashStore()
+        self._given = store
         self._ended = threading.Event()
         self._signs: dict[int, tuple[str, float]] = {}  # of each rank that is waited for: its last, and since when
+
+    @functools.cached_property
+    def _store(self) -> Any:
+        from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch takes seconds to load
+
+        return self._given or HashStore()
 
     @property
     def world(self) -> int:
@@ -63,12 +67,14 @@ class Crew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave together; of an error, only the first rank that has one says what it is."""
+        if self.world == 1:
+            return
         try:
             if error is None:
                 self.gather("through", "", or_left=True)
             elif isinstance(error, StopRequested) and not self.first:
                 raise PeerError("", error.exit_code) from error
-            elif self.world > 1 and not (isinstance(error, PeerError) and not str(error)):
+            elif not (isinstance(error, PeerError) and not str(error)):
                 code = getattr(error, "exit_code", 2)
                 told = self._store.compare_set("failed", "", f"{self.rank.rank} {code}").decode()
                 if told.split()[0] != str(self.rank.rank):
@@ -171,6 +177,8 @@ def join() -> Iterator[Crew]:
         with Crew() as alone:
             yield alone
         return
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
+
     try:
         store, _, _ = next(rendezvous("env://"))
     except (RuntimeError, ValueError) as error:

@@ -1,7 +1,6 @@
 """The processes of one run: one alone, or several under torchrun or srun, each with its slice of every global batch."""
 
 import contextlib
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,18 +14,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .devices import own_gpu
-from .ranks import this_rank
+from .ranks import PeerError, launcher, this_rank
 
 Shared = TypeVar("Shared")
 _TIMEOUT = timedelta(days=2)  # others wait while the first process evaluates; one that dies is noticed at once
-
-
-class PeerError(RuntimeError):
-    """Another process of the run failed, or was given something else to do; an empty message: it says why itself."""
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,11 +139,6 @@ class Processes:
 
 
 ALONE = Processes()
-
-
-def launcher(world: int) -> int | None:
-    """Return the process without which one of `world` is to end: torchrun's agent, or srun's step."""
-    return os.getppid() if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ else None
 
 
 def join(device: str) -> Processes:

@@ -8,6 +8,14 @@ from dataclasses import dataclass
 _PORTS = range(20_000, 40_000)
 
 
+class PeerError(RuntimeError):
+    """Another process of the run failed, or was given something else to do; an empty message: it says why itself."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rank:
     """One process of `world`, and of the `local_world` that share its machine."""
@@ -38,6 +46,11 @@ def this_rank() -> Rank:
         machine=int(environment.get("GROUP_RANK", "0")),
         restarts=int(environment.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
+
+
+def launcher(world: int) -> int | None:
+    """Return the process without which one of `world` is to end: torchrun's agent, or srun's step."""
+    return os.getppid() if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ else None
 
 
 def of_slurm(step: Mapping[str, str]) -> dict[str, str]:

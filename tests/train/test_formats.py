@@ -28,7 +28,7 @@ def test_a_run_goes_on_from_it(written: int, more: tuple[object, ...], tmp_path:
     assert last["format"] == 4 and "dist_token" in last["undecayed"]  # as before, though new runs do decay it
     if written == 2:  # what the program that wrote it came to
         ended = torch.load(HERE / "format2" / "ended.pt")
-        assert all(torch.allclose(last["model"][name], weight, atol=1e-6) for name, weight in ended.items())
+        assert all(torch.allclose(last["model"][name], weight, atol=1e-5) for name, weight in ended.items())
 
 
 def test_a_run_in_a_window_of_shards_goes_on_in_its_own_order(tmp_path: Path) -> None:
@@ -48,4 +48,5 @@ def test_a_run_in_a_window_of_shards_goes_on_in_its_own_order(tmp_path: Path) ->
         assert done.exit_code == 0, done.output
         last = torch.load(tmp_path / name / "last.pt")
         assert last["by_group"] is same
-        assert all(torch.allclose(last["model"][key], weight, atol=1e-6) for key, weight in ended.items()) is same
+        # At this learning rate another CPU's rounding grows to 1e-5; another order makes differences of 4e-2.
+        assert all(torch.allclose(last["model"][key], weight, atol=1e-3) for key, weight in ended.items()) is same
