@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     "--teacher-size", type=click.IntRange(16, 1024), help="Pixels at which it sees views.  [default: its own]"
 )
 @click.option(
-    "--views", type=click.IntRange(1, 1_000_000), help="Views to cache of each sample.  [default: 300, or the store's]"
+    "--views",
+    type=click.IntRange(1, 1_000_000),
+    help="Views to cache of each sample, mostly a multiple of 3.  [default: 300, or the store's]",
 )
 @click.option("--topk", type=click.IntRange(0), help="Largest logits to keep, besides the label.  [default: 0]")
 @with_options(logits_option)

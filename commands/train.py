@@ -122,8 +122,8 @@ def train_student(
             data = TrainingSet.stored(open_store(cache), shards, window, mirror_for(shards, tell=processes.first))
         else:
             data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], window, tell=processes.first)
+    [narrowest] = processes.ask_largest(-(data.order.window or _ALL))()
     if window is None:  # a machine whose mirror holds less than the others' needs smaller windows: so do all
-        [narrowest] = processes.ask_largest(-(data.order.window or _ALL))()
         data = data.shuffled_in(-narrowest % _ALL)
     with processes.together():
         if window is None and data.order.window and processes.first:

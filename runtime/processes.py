@@ -117,8 +117,8 @@ class Processes:
     def together(self) -> Iterator[None]:
         """Do what can fail in one process: where it fails in any, all leave instead of waiting for each other.
 
-        Raises the process's own error or, where there is none, PeerError with another's; of those with the same error
-        only the first says it.
+        Raises the process's own error or, where there is none, a silent PeerError; of those with the same error only
+        the first says it.
         """
         failure: Exception | None = None
         try:
@@ -133,9 +133,9 @@ class Processes:
             if any(reason == str(failure) for _, _, reason in reports[: self.rank]):
                 raise PeerError("", code) from failure
             raise failure
-        for name, their_code, reason in reports:
+        for _, their_code, _ in reports:
             if int(their_code):
-                raise PeerError(f"{name}: {reason}", int(their_code))
+                raise PeerError("", int(their_code))
 
 
 ALONE = Processes()

@@ -62,13 +62,14 @@ def of_slurm(step: Mapping[str, str]) -> dict[str, str]:
     if world == "1":
         return {}
     number = 16 * int(step["SLURM_JOB_ID"]) + int(step["SLURM_STEP_ID"])
+    node = step.get("SLURM_NODEID", "0")
     alone = step.get("SLURM_STEP_NUM_NODES") == "1"
     return {
         "RANK": step["SLURM_PROCID"],
         "WORLD_SIZE": world,
         "LOCAL_RANK": step["SLURM_LOCALID"],
-        "LOCAL_WORLD_SIZE": str(_tasks_on(int(step["SLURM_NODEID"]), step["SLURM_STEP_TASKS_PER_NODE"])),
-        "GROUP_RANK": step["SLURM_NODEID"],
+        "LOCAL_WORLD_SIZE": str(_tasks_on(int(node), step.get("SLURM_STEP_TASKS_PER_NODE", "1"))),
+        "GROUP_RANK": node,
         "MASTER_ADDR": step.get("MASTER_ADDR") or ("127.0.0.1" if alone else first_host(step["SLURM_STEP_NODELIST"])),
         "MASTER_PORT": step.get("MASTER_PORT") or str(_PORTS[number % len(_PORTS)]),
     }

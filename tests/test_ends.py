@@ -222,7 +222,7 @@ def test_a_signal_ends_a_run_in_good_order(bench: Bench) -> None:
         os.kill(run.ranks()[-1], signum)
     code, lines = run.end()
     assert code == (128 + signum if bench.cell.ranks == 1 else 1)  # of ranks, torchrun's
-    assert len(lines) == bench.cell.ranks and len(set(lines)) == 1
+    assert len(lines) == 1
     place = "" if bench.cell.stage == 1 else " in epoch "
     assert lines[0].startswith(f"distillcache: stopped{place}") and "run the same command again to go on" in lines[0]
     left = [path.name for path in bench.out.iterdir()]

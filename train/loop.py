@@ -16,6 +16,7 @@ from ..datasets.augment.philox import Stream, words
 from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay
 from ..runtime.errors import InputError
+from ..runtime.ranks import PeerError
 from ..runtime.signals import StopRequested, StopSignals
 from . import checkpoint
 from .checkpoint import Progress
@@ -150,7 +151,7 @@ class Training:
                 stopped = stop.signum
         [signum] = place.processes.ask_largest(stopped)()
         if signum:
-            raise RunInterruptedError(signum, progress)
+            raise self._interrupted(signum)
         top1 = self._percent_of_all(correct)
         if self.folder:
             row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **self._mean_losses()}
@@ -260,7 +261,12 @@ class Training:
         self._note_losses(loss_sum)
         if self.place.processes.first:
             self._save()
-        raise RunInterruptedError(signum, self.progress)
+        raise self._interrupted(signum)
+
+    def _interrupted(self, signum: int) -> RuntimeError:
+        """Return how this process ends on a signal: of several, only the first says so."""
+        interrupted = RunInterruptedError(signum, self.progress)
+        return interrupted if self.place.processes.first else PeerError("", interrupted.exit_code)
 
     def _saved(self) -> dict[str, Any] | None:
         """Return the checkpoint to go on from, if there is one; ValueError if it is of another run."""

@@ -135,7 +135,7 @@ def _measured(
 
 def _times(costs: "Budget", device: "torch.device", student: str, images_per_second: float) -> str:
     """Return a line for each stage, and one for the same without a store."""
-    one = "machine" if device.type == "cpu" else str(device)
+    one = "CPU" if device.type == "cpu" else "GPU"
     where = f"one {one} like this" if costs.gpus == 1 else f"{costs.gpus} {one}s like this"
 
     def taken(hours: float) -> str:
@@ -156,4 +156,4 @@ def _duration(seconds: float) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.3g} seconds"

@@ -259,4 +259,4 @@ def test_an_estimate_says_from_which_student_on_caching_pays(shards: str, teache
     assert found["pays_from"] == 3  # what stage 1 takes at half the teacher's speed, two students ask it
     assert found["student_requests"] == 2 * 2 * 25 and found["stage1_requests"] == 1
     said = run("inspect", "estimate", *options, *given, "--seconds", 1).stdout
-    assert "115.0 minutes, 13.80 on 2 machines like this" in said and "faster from 3 students of it on" in said
+    assert "115.0 minutes, 13.80 on 2 CPUs like this" in said and "faster from 3 students of it on" in said
