@@ -9,11 +9,11 @@ from .ranks import this_rank
 def find_device(name: str) -> torch.device:
     """Return the device `name`, or a GPU or else the CPU for `auto`; ValueError if this machine lacks it.
 
-    Of several processes of one job on this machine each has a GPU of its own, unless `name` has a number.
+    Of several processes of one job each has the GPU of its local rank, whatever number `name` has.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and torch.cuda.is_available():
+    if name.startswith("cuda") and this_rank().world > 1 and torch.cuda.is_available():
         name = own_gpu()
     try:
         device = torch.device(name)

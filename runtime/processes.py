@@ -35,11 +35,6 @@ class Processes:
         return self.rank == 0
 
     @property
-    def name(self) -> str:
-        """What to call this process in a message."""
-        return f"rank {self.rank} on {platform.node()}"
-
-    @property
     def parent(self) -> int | None:
         """The launcher without which this process is to end."""
         return launcher(self.world)
@@ -128,12 +123,12 @@ class Processes:
                 raise
             failure = error
         code = getattr(failure, "exit_code", 2) if failure else 0
-        reports = [report.split("\0") for report in self.gather(f"{self.name}\0{code}\0{failure or ''}")]
+        reports = [report.split("\0") for report in self.gather(f"{code}\0{failure or ''}")]
         if failure:
-            if any(reason == str(failure) for _, _, reason in reports[: self.rank]):
+            if any(reason == str(failure) for _, reason in reports[: self.rank]):
                 raise PeerError("", code) from failure
             raise failure
-        for _, their_code, _ in reports:
+        for their_code, _ in reports:
             if int(their_code):
                 raise PeerError("", int(their_code))
 

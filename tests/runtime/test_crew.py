@@ -6,10 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from distillcache.runtime import crew as crews
 from distillcache.runtime.crew import Crew
+from distillcache.runtime.devices import find_device
 from distillcache.runtime.errors import InputError
 from distillcache.runtime.processes import PeerError
 from distillcache.runtime.ranks import Rank, first_host, of_slurm
@@ -89,6 +91,18 @@ def test_a_rank_that_shows_no_sign_of_life_is_given_up(monkeypatch: pytest.Monke
 
     errors = each(stop)
     assert "rank 3" in str(errors[0]) and "no sign of life" in str(errors[0])
+
+
+@pytest.mark.parametrize("named", ["cuda", "cuda:0", "auto"])
+def test_each_rank_has_the_gpu_of_its_local_rank(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as a machine without one can say: the device that it fails to find is the rank's."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    for name, value in {"RANK": "6", "WORLD_SIZE": "8", "LOCAL_RANK": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.zeros", lambda n, device: torch.ones(n))
+        assert find_device(named) == torch.device("cuda:2")
 
 
 @pytest.mark.parametrize(

@@ -49,4 +49,4 @@ def test_a_run_in_a_window_of_shards_goes_on_in_its_own_order(tmp_path: Path) ->
         last = torch.load(tmp_path / name / "last.pt")
         assert last["by_group"] is same
         # At this learning rate another CPU's rounding grows to 1e-5; another order makes differences of 4e-2.
-        assert all(torch.allclose(last["model"][key], weight, atol=1e-3) for key, weight in ended.items()) is same
+        assert all(torch.allclose(last["model"][key], weight, atol=1e-4) for key, weight in ended.items()) is same
