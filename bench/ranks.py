@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from figures import CORES, Figure, Skipped, photo_shards, report
-from stages import BATCH, CPU, STUDENT, new_store, random_teacher
+from stages import BATCH, CPU, new_store, random_teacher, training_of
 from torch.distributed import TCPStore
 
 from distillcache.cache.claims import claims_on
@@ -31,16 +31,10 @@ from distillcache.cache.records import Unit
 from distillcache.cache.store import Store
 from distillcache.cache.turns import Turn
 from distillcache.datasets.samples import Samples
-from distillcache.models.students import build_student
 from distillcache.models.teachers import load_teacher
-from distillcache.replay.batches import Replay
-from distillcache.replay.training_set import TrainingSet
 from distillcache.runtime import processes
 from distillcache.runtime.crew import Crew, join
 from distillcache.runtime.ranks import Rank, this_rank
-from distillcache.runtime.signals import StopSignals
-from distillcache.train.config import Config, Place
-from distillcache.train.loop import Run, Training
 
 VIEWS, STEPS, TURNS = 12, 8, 3
 SHARDS, BLOCKS, PER_SHARD = 1024, 25, 1251  # ImageNet, 300 views
@@ -150,19 +144,8 @@ def stage1(urls: list[str], folder: Path) -> float:
 
 def stage2(urls: list[str], folder: Path) -> float:
     ranks = processes.join("cpu")
-    data = TrainingSet.stored(Store(folder / "labelled.zarr"), urls)
     batch = BATCH * ranks.world
-    config = Config(
-        model=STUDENT, classes=data.classes, size=224, data=data.fingerprint, epochs=1000, batch_size=batch, amp=True,
-        reuse_views=True,
-    )  # fmt: skip
-    student = build_student(STUDENT, classes=data.classes, seed=0)
-    place = Place(device=CPU, workers=0, out=folder / f"run-{ranks.world}", processes=ranks)
-    replay = Replay(data, batch_size=batch, rank=ranks.rank, world=ranks.world, reuse_views=True)
-    run = Run(student=student, replay=replay, config=config, place=place, held_out=None, trained_on={})
-    training = Training(run, StopSignals(held=True))
-    training.set_rate(5)
-    batches: Any = replay.batches(0, 0, config.epochs)
+    training, batches = training_of(Store(folder / "labelled.zarr"), urls, folder, batch=batch, processes=ranks)
     for step in range(2 + STEPS):
         if step == 2:
             ranks.gather("")

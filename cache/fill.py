@@ -3,8 +3,9 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..runtime.crew import Crew
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
 from ..runtime.signals import StopSignals
+from ..runtime.transfers import to_cpu
 from .claims import Claims
 from .quantised import quantise
 from .records import Labels, Unit
@@ -28,7 +30,7 @@ from .turns import Turn, number_of
 
 _PAUSE = 1.0
 """Seconds between two looks at what other processes are still at work on; more where looking takes long."""
-_Batch = tuple[Rows, torch.Tensor, torch.Tensor]
+_Batch = tuple[Rows, Callable[[], Labels]]
 
 
 class UnfinishedError(RuntimeError):
@@ -111,10 +113,10 @@ class _Filling:
         parts: list[tuple[Rows, Labels]] = []
         with store.naming_samples():
             loaded = signals.waiting_for(self.loader.load(batches()))
-            shown = ((rows, views.check, self.teacher.logits(views.images)) for rows, views in loaded)
-            for rows, check, logits in _one_behind(shown):
-                name, topk, bits = self.teacher.name, manifest.topk, manifest.logits
-                parts.append((rows, labels_of(logits, check, name, topk=topk, bits=bits)))
+            said = partial(fetch_labels, teacher=self.teacher.name, topk=manifest.topk, bits=manifest.logits)
+            shown = ((rows, said(self.teacher.logits(views.images), views.check)) for rows, views in loaded)
+            for rows, labels in _one_behind(shown):
+                parts.append((rows, labels()))
                 unit, expected = begun[0]
                 if sum(len(part) for part, _ in parts) == expected:
                     claims.require_held()
@@ -151,7 +153,7 @@ class _Filling:
 
 
 def _one_behind(batches: Iterable[_Batch]) -> Iterator[_Batch]:
-    """Yield each batch once the next was begun: reading the one's results waits while a GPU is at work on the other."""
+    """Yield each batch once the next was begun: a GPU works on that while labels of the one are read and written."""
     begun: deque[_Batch] = deque()
     for batch in batches:
         begun.append(batch)
@@ -160,21 +162,30 @@ def _one_behind(batches: Iterable[_Batch]) -> Iterator[_Batch]:
     yield from begun
 
 
-def labels_of(logits: torch.Tensor, check: torch.Tensor, teacher: str, *, topk: int = 0, bits: int = 0) -> Labels:
-    """Return what logits (n, classes) say: label and check (n,), and top-k log-softmax (n, k), largest first, or codes.
+def fetch_labels(
+    logits: torch.Tensor, check: torch.Tensor, teacher: str, *, topk: int = 0, bits: int = 0
+) -> Callable[[], Labels]:
+    """Begin to read what logits (n, classes) say, on their device; the function returned waits for it.
 
-    Raises ValueError where they are not finite.
+    It returns label and check (n,), and top-k log-softmax (n, k), largest first, or codes of `bits` bits. Raises
+    ValueError where the logits are not finite.
     """
-    if not bool(torch.isfinite(logits).all()):
-        raise InputError(f"teacher {teacher}", "finite logits", "NaN or infinity", "try `amp=False`")
-    labels = Labels(label=logits.argmax(1).cpu().numpy().astype(np.uint32), check=check.numpy().astype(np.uint16))
-    if topk:
-        values, indices = logits.log_softmax(1).topk(topk, dim=1)
-        index, logit = indices.cpu().numpy().astype(np.uint32), values.cpu().numpy().astype(np.float16)
-        return replace(labels, topk_index=index, topk_logit=logit)
-    if bits:
-        code, scale, zero = quantise(logits.float().cpu().numpy(), bits)
-        return replace(labels, logit_code=code, logit_scale=scale, logit_zero=zero)
+    more = logits.log_softmax(1).topk(topk, dim=1) if topk else (logits.float(),) if bits else ()
+    arriving = to_cpu(torch.isfinite(logits).all(), logits.argmax(1), *more)
+
+    def labels() -> Labels:
+        finite, label, *more = (column.numpy() for column in arriving())
+        if not finite:
+            raise InputError(f"teacher {teacher}", "finite logits", "NaN or infinity", "try `amp=False`")
+        labels = Labels(label=label.astype(np.uint32), check=check.numpy().astype(np.uint16))
+        if topk:
+            value, index = more
+            return replace(labels, topk_index=index.astype(np.uint32), topk_logit=value.astype(np.float16))
+        if bits:
+            code, scale, zero = quantise(more[0], bits)
+            return replace(labels, logit_code=code, logit_scale=scale, logit_zero=zero)
+        return labels
+
     return labels
 
 

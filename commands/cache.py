@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     class _Options(Asked):
         batch_size: int
+        compiled: bool
         on_bad_image: str
         wait: bool
         part: str | None
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=SEED, help="Seed of all augmentation.  [default: 0, or the store's]")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Views shown at once.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast.  [default: on a GPU, or as the store has it]")
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile the teacher.")
 @click.option(
     "--on-bad-image",
     type=click.Choice(["stop", "skip"]),
@@ -116,6 +118,7 @@ def _cache_teacher(
     crew: "Crew",
     *,
     batch_size: int,
+    compiled: bool,
     on_bad_image: str,
     wait: bool,
     part: str | None,
@@ -145,7 +148,7 @@ def _cache_teacher(
     samples = (
         store.samples(urls, mirror) if store else None
     )  # complains of other shards before a large teacher is loaded
-    model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size)
+    model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size, compiled=compiled)
     measures = crew.first and (not store or store.manifest.teacher_top1 is None)
     held_out = reading.held_out(val_shards) if measures else None
     names = [] if store else class_names(urls)

@@ -50,14 +50,16 @@ def require_room_for_store(path: AnyPath) -> None:
         raise InputError(path, "a store", _what_is(path, _STORE)[0], "name another `cache`")
 
 
-def open_teacher(name: str, *, device: "torch.device", amp: bool, size: int | None = None) -> "Teacher":
+def open_teacher(
+    name: str, *, device: "torch.device", amp: bool, size: int | None = None, compiled: bool = False
+) -> "Teacher":
     """Return the teacher `name`, as `load_teacher` does; ValueError if that is a folder of something else."""
     from ..models.teachers import load_teacher
 
     path = Path(name.removeprefix("local-dir:"))
     if path.is_dir() and (what := _what_is(path, _TEACHER)[0]) != _A_TEACHER:
         raise InputError(f"teacher {name}", "a timm name or a folder that train-teacher wrote", what, "name a teacher")
-    return load_teacher(name, device=device, amp=amp, size=size)
+    return load_teacher(name, device=device, amp=amp, size=size, compiled=compiled)
 
 
 def require_checkpoint(path: AnyPath) -> None:

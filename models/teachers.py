@@ -1,5 +1,6 @@
 """Teachers: any timm classifier, by name or from a folder, as a function from views to logits."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from ..runtime import atomic
+from ..runtime.compiling import compiling
 from ..runtime.errors import InputError
 from ..runtime.quiet import quiet
 from ..runtime.spelling import did_you_mean
+from ..runtime.transfers import to_device
 from .inputs import normalize
 
 
@@ -39,26 +42,30 @@ class Teacher:
     """`float32`, or `bfloat16` under autocast."""
     classes: int
     class_names: tuple[str, ...]
+    compiled: bool = False
+    """Whether `model` is what torch.compile made of it."""
 
     @torch.inference_mode()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Return float32 logits (n, classes) for uint8 views (n, height, width, RGB), on the teacher's device."""
-        images = images.to(self.device, non_blocking=True)
-        mean, std = (torch.tensor(values, device=self.device) for values in (self.mean, self.std))
-        batch = normalize(images, mean, std)
+        [images] = to_device(self.device, images)
+        batch = normalize(images, _on_device(self.mean, self.device), _on_device(self.std, self.device))
         if batch.shape[-1] != self.input_size:
             size = (self.input_size, self.input_size)
             batch = F.interpolate(batch, size, mode="bicubic", antialias=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+        amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+        with amp, compiling(self.compiled):
             logits: torch.Tensor = self.model(batch.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
 
-def load_teacher(name: str, *, device: torch.device, amp: bool, size: int | None = None) -> Teacher:
+def load_teacher(
+    name: str, *, device: torch.device, amp: bool, size: int | None = None, compiled: bool = False
+) -> Teacher:
     """Return the pretrained teacher `name`: a timm name, `local-dir:FOLDER`, or a folder that train-teacher wrote.
 
-    It sees views at `size` pixels, or at the size it was made for. Raises ValueError if there is no such model, its
-    weights can't be had, or it takes one size only and that is another.
+    It sees views at `size` pixels, or at the size it was made for; `compiled` passes it to torch.compile. Raises
+    ValueError if there is no such model, its weights can't be had, or it takes one size only and that is another.
     """
     source = f"local-dir:{name}" if name and Path(name).is_dir() else name
     if not name or (":" not in source and not timm.is_model(source)):
@@ -78,10 +85,12 @@ def load_teacher(name: str, *, device: torch.device, amp: bool, size: int | None
     own = config["input_size"][-1]
     if size not in (None, own) and hasattr(getattr(model, "patch_embed", None), "img_size"):
         raise InputError("`teacher_size`", f"{own}, the only size that {name} takes", size)
+    sha256, placed = weights_digest(model), model.to(device=device, memory_format=torch.channels_last)
     return Teacher(
         name=name,
-        sha256=weights_digest(model),
-        model=model.to(device=device, memory_format=torch.channels_last),
+        sha256=sha256,
+        model=torch.compile(placed) if compiled else placed,
+        compiled=compiled,
         device=device,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
@@ -112,6 +121,11 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, device=device)
 
 
 def _class_names(config: dict[str, Any], classes: int) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.views import Renderer, Views
 from ..runtime.errors import InputError
+from ..runtime.transfers import to_device
 from .logits import logits_of
 from .training_set import TrainingSet
 
@@ -48,8 +49,8 @@ class Batch(NamedTuple):
         return Batch(*(None if column is None else column[rows] for column in self))  # type: ignore[arg-type]
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on another device."""
-        return Batch(*(None if column is None else column.to(device, non_blocking=True) for column in self))  # type: ignore[arg-type]
+        """Return the batch on another device, see `to_device`."""
+        return Batch(*to_device(device, *self))  # type: ignore[arg-type]
 
 
 class Replay:

@@ -12,7 +12,7 @@ import webdataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distillcache.cache.fill import labels_of
+from distillcache.cache.fill import fetch_labels
 from distillcache.cache.layout import arrays_by_view
 from distillcache.cache.manifest import Manifest
 from distillcache.cache.records import Labels, Probes, Unit
@@ -128,7 +128,7 @@ def random_labels(rng: np.random.Generator, unit: Unit, samples: int, manifest: 
 def test_topk_is_what_the_logits_say(n: int, classes: int, data: st.DataObject, seed: int) -> None:
     k = data.draw(st.integers(1, classes))
     logits = np.random.default_rng(seed).normal(0, 3, (n, classes)).astype(np.float32)
-    found = labels_of(torch.from_numpy(logits), torch.zeros(n, dtype=torch.int64), "", topk=k)
+    found = fetch_labels(torch.from_numpy(logits), torch.zeros(n, dtype=torch.int64), "", topk=k)()
     assert found.topk_index is not None and found.topk_logit is not None
     assert np.array_equal(found.label, logits.argmax(1)) and np.array_equal(found.topk_index[:, 0], found.label)
     assert np.array_equal(np.sort(found.topk_index, axis=1), np.sort(np.argsort(-logits, axis=1)[:, :k], axis=1))

@@ -17,6 +17,7 @@ from ..datasets.samples import Samples
 from ..datasets.views import Renderer
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
+from ..runtime.transfers import to_device
 from .student import Student
 
 BATCH_SIZE = 256
@@ -110,7 +111,7 @@ class CentreCrops:
         on_gpu = self.device.type == "cuda"
         with Loader(Renderer(recipe, samples), workers=self.workers, pin_memory=on_gpu) as loader:
             for _, views in loader.load(batches):
-                yield views.images.to(self.device, non_blocking=True)
+                yield to_device(self.device, views.images)[0]
                 reporter.advance(len(views.images))
 
 

@@ -15,6 +15,7 @@ from ..cache.manifest import library_versions
 from ..datasets.augment.philox import Stream, words
 from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay
+from ..runtime.compiling import compiling
 from ..runtime.errors import InputError
 from ..runtime.ranks import PeerError
 from ..runtime.signals import StopRequested, StopSignals
@@ -106,22 +107,18 @@ class Training:
         while progress.step < steps:
             batch = self._next(batches, loss_sum)
             try:
-                loss = self._step(batch, epoch, progress.step)
-            except RuntimeError as error:
-                if not self.config.compile:
-                    raise
+                with compiling(self.config.compile):
+                    loss = self._step(batch, epoch, progress.step)
+            except InputError:
                 if self.signals.signum:  # Ctrl-C also reaches the compiler that torch.compile has started
                     self._stop(self.signals.signum, loss_sum)
-                reason = str(error).partition("\n")[0]
-                raise InputError(
-                    "`compile`", "a model that torch.compile takes", reason, "leave `compile` out"
-                ) from error
+                raise
             loss_sum += loss
             progress.step += 1
             progress.images += size
             self.place.reporter.advance(size)
             self._heed(self.stopping.after_step(loss[0], progress.step), loss_sum)
-        self._heed(self.stopping.after_epoch(), loss_sum)
+        self._heed(self.stopping.after_all_steps(), loss_sum)
         self._note_losses(loss_sum)
         self.rate = (steps - before) * size / max(time.monotonic() - started, 1e-9)
 
@@ -174,9 +171,9 @@ class Training:
         torch.manual_seed(int(words(config.seed, Stream.STEP, (epoch, step, rank), 1)[0]) >> 1)
         self.student.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros(3, device=self.place.device)
+        total, batch = torch.zeros(3, device=self.place.device), batch.to(self.place.device)
         for number in range(config.grad_accum_steps):
-            part = batch.part(number, config.grad_accum_steps).to(self.place.device)
+            part = batch.part(number, config.grad_accum_steps)
             if not len(part.images):
                 continue
             last = number == config.grad_accum_steps - 1
@@ -235,14 +232,17 @@ class Training:
         checkpoint.save(self.last, asdict(self.config), self.progress, self.undecayed, by_group=by_group, **states)
 
     def _heed(self, heard: Heard, loss_sum: torch.Tensor) -> None:
-        if heard.bad_step:
-            kept = f"{self.last} is from before it" if self.last.exists() else "nothing was saved before it"
-            raise NonFiniteLossError(
-                f"the loss is not finite in epoch {self.progress.epoch + 1}, step {heard.bad_step}; {kept}; "
-                "try a lower `lr`, `clip_grad=1` or `amp=False` with another `out`"
-            )
+        self._require_finite(heard.bad_step)
         if heard.signum:
             self._stop(heard.signum, loss_sum)
+
+    def _require_finite(self, bad_step: int) -> None:
+        if bad_step:
+            kept = f"{self.last} is from before it" if self.last.exists() else "nothing was saved before it"
+            raise NonFiniteLossError(
+                f"the loss is not finite in epoch {self.progress.epoch + 1}, step {bad_step}; {kept}; "
+                "try a lower `lr`, `clip_grad=1` or `amp=False` with another `out`"
+            )
 
     def _note_losses(self, loss_sum: torch.Tensor) -> None:
         progress = self.progress
@@ -258,6 +258,7 @@ class Training:
         return losses
 
     def _stop(self, signum: int, loss_sum: torch.Tensor) -> NoReturn:
+        self._require_finite(self.stopping.after_all_steps().bad_step)
         self._note_losses(loss_sum)
         if self.place.processes.first:
             self._save()

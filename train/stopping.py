@@ -8,9 +8,11 @@ import torch
 
 from ..runtime.processes import Processes
 from ..runtime.signals import StopSignals
+from ..runtime.transfers import to_cpu
 from .checkpoint import Progress
 
-_STEPS_BETWEEN_LOOKS = 20  # on a GPU a look at the losses waits for all steps before
+_STEPS_BEHIND = 2
+"""On a GPU: how many steps later a loss is looked at, which then waits for no computation but old ones."""
 
 
 class RunInterruptedError(RuntimeError):
@@ -45,19 +47,28 @@ class Stopping:
     """
 
     def __init__(self, signals: StopSignals, processes: Processes, device: torch.device) -> None:
-        self._signals, self._processes, self._on_gpu = signals, processes, device.type == "cuda"
+        self._signals, self._processes = signals, processes
+        self._behind = _STEPS_BEHIND if device.type == "cuda" else 0
         self._bad_step = torch.tensor(0, device=device)
+        self._looks: deque[Callable[[], tuple[torch.Tensor, ...]]] = deque()
         self._asked: deque[Callable[[], list[int]]] = deque()
 
     def after_step(self, loss: torch.Tensor, step: int) -> Heard:
         """Take in the loss of a step, from 1, and return what all processes knew a step ago; alone, what is known."""
         self._bad_step = torch.where((self._bad_step == 0) & ~torch.isfinite(loss), step, self._bad_step)
-        look = not self._on_gpu or step % _STEPS_BETWEEN_LOOKS == 0
-        return self._ask(int(self._bad_step) if look else 0, behind=1)
+        self._looks.append(to_cpu(self._bad_step))
+        return self._ask(self._look(self._behind), behind=1)
 
-    def after_epoch(self) -> Heard:
-        """Return what all processes know."""
-        return self._ask(int(self._bad_step), behind=0)
+    def after_all_steps(self) -> Heard:
+        """Return what all processes know now, once all steps are computed."""
+        return self._ask(self._look(0), behind=0)
+
+    def _look(self, behind: int) -> int:
+        """Return the first bad step of those that lie `behind` the last one or more, 0 where there is none."""
+        bad_step = 0
+        while len(self._looks) > behind:
+            bad_step = bad_step or int(self._looks.popleft()()[0])
+        return bad_step
 
     def _ask(self, bad_step: int, *, behind: int) -> Heard:
         self._asked.append(self._processes.ask_largest(self._signals.signum, bad_step))

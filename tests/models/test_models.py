@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+from torch import nn
 
 from distillcache.models.inputs import normalize
 from distillcache.models.students import build_student, parse_kwargs
@@ -97,6 +99,21 @@ def test_bfloat16_changes_the_logits_a_little(teacher: Teacher) -> None:
     exact, half = teacher.logits(images), replace(teacher, dtype="bfloat16").logits(images)
     assert half.dtype == torch.float32 and not torch.equal(exact, half)
     assert torch.allclose(exact, half, atol=0.2 * float(exact.abs().max()))
+
+
+def test_a_teacher_that_torch_compile_can_not_take_is_said_in_one_line(
+    teacher_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiles_not(model: nn.Module) -> Any:
+        def model_of(images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no C++ compiler\nand so on")
+
+        return model_of
+
+    monkeypatch.setattr(torch, "compile", compiles_not)
+    compiled = load_teacher(str(teacher_folder), device=CPU, amp=False, compiled=True)
+    with pytest.raises(ValueError, match=r"`compile`: .*found no C\+\+ compiler; leave `compile` out$"):
+        compiled.logits(torch.zeros((1, 32, 32, 3), dtype=torch.uint8))
 
 
 def test_a_device_that_is_not_there_is_named() -> None:

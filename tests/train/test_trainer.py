@@ -5,7 +5,9 @@ import json
 import os
 import shlex
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, Training
 from distillcache.train.loss import Losses
 from distillcache.train.run import train_student
+from distillcache.train.stopping import Stopping
 from tests.conftest import OnAdvance, run
 
 from .test_train import config, place, stored, student, train
@@ -111,6 +114,30 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     state = checkpoint.load(last)
     assert (state["progress"]["epoch"], state["progress"]["step"]) == (1, 0)
     assert all(bool(torch.isfinite(value).all()) for value in state["model"].values())
+
+
+def test_a_stop_keeps_no_loss_that_was_not_yet_looked_at(
+    tmp_path: Path, store: Store, shards: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where losses are looked at later: the step that was bad was the last before a signal."""
+    c, original, begin = config(store), Training._losses, Stopping.__init__
+
+    def losses(self: Training, batch: object) -> Losses:
+        real = original(self, batch)
+        if (self.progress.epoch, self.progress.step) != (1, 1):
+            return real
+        self.signals.signum = signal.SIGTERM
+        return real._replace(total=real.total * float("nan"))
+
+    def behind(self: Stopping, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self._behind = 2
+
+    monkeypatch.setattr(Training, "_losses", losses)
+    monkeypatch.setattr(Stopping, "__init__", behind)
+    with pytest.raises(NonFiniteLossError, match="not finite in epoch 2, step 2"):
+        train_student(student(c), stored(store, shards), None, c, place(tmp_path))
+    assert checkpoint.load(tmp_path / "last.pt")["progress"]["epoch"] == 1
 
 
 def test_the_folder_says_everything(tmp_path: Path, store: Store, shards: str) -> None:
