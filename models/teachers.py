@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -89,7 +89,7 @@ def load_teacher(
     return Teacher(
         name=name,
         sha256=sha256,
-        model=torch.compile(placed) if compiled else placed,
+        model=cast(nn.Module, torch.compile(placed)) if compiled else placed,
         compiled=compiled,
         device=device,
         mean=tuple(config["mean"]),
