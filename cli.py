@@ -15,6 +15,7 @@ from .commands.options import Commands
 from .commands.pack import pack, unpack
 from .commands.shards import make_shards
 from .commands.train import train_student, train_teacher
+from .commands.upgrade import upgrade
 from .runtime.signals import SIGNALS, end_within
 
 _SECONDS_TO_END = 3.0
@@ -24,6 +25,7 @@ SECTIONS = {
     "The two stages": (cache_teacher, train_student),
     "Afterwards": (evaluate, compare, inspect),
     "Shards and stores from far away": (mirror, pack, unpack),
+    "Stores of older versions": (upgrade,),
 }
 
 

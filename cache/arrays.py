@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from ..datasets.samples import Samples
@@ -13,7 +14,9 @@ from .manifest import Manifest
 from .records import Probes
 
 OF_NUMBERS = ("seed", "target", "offset", "nbytes", "samples", "probe_views", "probe_logits", "probe_at")
-"""The arrays that are written once, but for `key`."""
+"""The arrays that are written once, but for `key` and `digest`."""
+DIGEST = "digest"
+"""Of the image files, see `image_digest`; stores of formats 1 to 3 have none until they are upgraded."""
 _COMPRESSION = ZstdCodec(level=3, checksum=True)
 _SHARDS_IN_A_CHUNK = 256  # of the arrays by sample: about two megabytes of seeds for ImageNet's shards
 
@@ -34,11 +37,23 @@ def create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probe
         )
     by_sample = {name: getattr(samples, name) for name in ("seed", "target", "offset", "nbytes")}
     for name, values in {**by_sample, "key": samples.keys}.items():
-        _put(group, name, values, ("shard", "sample"), chunks=(min(shards, _SHARDS_IN_A_CHUNK), columns))
+        _put_by_sample(group, name, values)
+    if samples.digest is not None:
+        put_digests(group, samples.digest)
     _put(group, "samples", samples.count.astype(np.uint32), ("shard",))
     _put(group, "probe_views", probes.views, ("probe", "height", "width", "rgb"))
     _put(group, "probe_logits", probes.logits, ("probe", "class"))
     _put(group, "probe_at", probes.at, ("probe", "place"))
+
+
+def put_digests(group: zarr.Group, digest: NDArray[np.uint64]) -> None:
+    """Write what the image files are known by, uint64 (shard, sample)."""
+    _put_by_sample(group, DIGEST, digest)
+
+
+def _put_by_sample(group: zarr.Group, name: str, values: Any) -> None:
+    shards, columns = values.shape
+    _put(group, name, values, ("shard", "sample"), chunks=(min(shards, _SHARDS_IN_A_CHUNK), columns))
 
 
 def _put(
@@ -51,6 +66,7 @@ def _put(
             shape=values.shape,
             chunks=chunks or values.shape,
             dtype=str if name == "key" else values.dtype,
+            overwrite=name == DIGEST,  # where an upgrade was killed
             compressors=_COMPRESSION,
             dimension_names=dims,
             config={"write_empty_chunks": True},  # else a chunk of zeros would look like a lost one

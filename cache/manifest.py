@@ -14,9 +14,10 @@ from ..datasets.shards.index import RESTORE, Shard, Skipped
 from ..runtime.errors import InputError
 from ..runtime.typed import require_types
 
-FORMAT = 3
+FORMAT = 4
 """1: the first; 2: its recipe may be of version 2, or crop `padded`; 3: it may have groups of more than two images, and
-keep all logits, quantised: it has the attribute `logits`."""
+keep all logits, quantised: it has the attribute `logits`; 4: it has the array `digest`, by which images are found
+in any copy of them."""
 _PIXEL_LIBRARIES = (
     "torch",
     "torchvision",

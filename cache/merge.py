@@ -81,11 +81,14 @@ def _require_one_shard(name: str, homes: Sequence[tuple[Store, int]]) -> None:
 
 def _samples(chosen: Sequence[tuple[Store, int]]) -> Samples:
     """Return the samples of the merged store as a new one's are given."""
-    tables = {id(store): replace(store.samples(), keys=store.key_table()) for store, _ in chosen}
+    tables = {
+        id(store): replace(store.samples(), keys=store.key_table(), digest=store.digests()) for store, _ in chosen
+    }
     counts = np.array([int(store.counts[number]) for store, number in chosen])
     columns = int(counts.max())
     arrays: dict[str, Any] = {}
-    for name in ("seed", "target", "offset", "nbytes", "keys"):
+    known = all(table.digest is not None for table in tables.values())
+    for name in ("seed", "target", "offset", "nbytes", "keys", *(["digest"] if known else [])):
         rows = [getattr(tables[id(store)], name)[number] for store, number in chosen]
         arrays[name] = np.zeros((len(rows), columns), rows[0].dtype)
         for row, values, count in zip(arrays[name], rows, counts, strict=True):

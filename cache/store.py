@@ -18,7 +18,7 @@ from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
-from .arrays import OF_NUMBERS, create_arrays
+from .arrays import DIGEST, OF_NUMBERS, create_arrays, put_digests
 from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
@@ -235,9 +235,30 @@ class Store:
         """Return the keys of a shard's samples."""
         return [str(key) for key in self._read("key", shard)[: self.counts[shard]]]
 
+    def digests(self) -> NDArray[np.uint64] | None:
+        """Return what the image files are known by (shard, sample), see `image_digest`; None without them."""
+        if not self.storage.exists(f"{DIGEST}/zarr.json"):
+            return None
+        grid = self._array(DIGEST).cdata_shape
+        if not all(self.chunks.exists(DIGEST, *chunk) for chunk in np.ndindex(*grid)):  # a killed upgrade's
+            return None
+        return cast(NDArray[np.uint64], self._read(DIGEST))
+
+    def keep_digests(self, digest: NDArray[np.uint64]) -> None:
+        """Keep the digests (shard, sample) of an older store's images. Only for the holder of the store's claim."""
+        put_digests(self._group, digest)
+        for file in self.storage.sizes(DIGEST):
+            self.storage.sync(f"{DIGEST}/{file}")
+        self.record()
+        self.reopen()
+
     def seeds(self, shard: int) -> NDArray[np.uint64]:
         """Return the augmentation seeds of a shard's samples."""
         return cast(NDArray[np.uint64], self._read("seed", shard))
+
+    def seed_table(self) -> NDArray[np.uint64]:
+        """Return the augmentation seeds of all samples (shard, sample)."""
+        return cast(NDArray[np.uint64], self._read("seed"))
 
     def targets(self) -> NDArray[np.int32]:
         """Return the ground truth (shard, sample)."""

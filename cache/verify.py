@@ -1,7 +1,7 @@
 """Verification: is a store complete, and do its views and labels come out the same again?"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,9 @@ class Drift:
 class Verification:
     """What was found. Counts are of views; `differing` and `relabelled` name the first few."""
 
+    images: int
+    """How many of the store's images are there, of `of_images`."""
+    of_images: int
     missing: dict[str, int]
     """Array by view: how many of its (shard, block) chunks are not there."""
     drift: Drift
@@ -72,6 +75,7 @@ class Verification:
         absent = ", ".join(f"{name} {n}" for name, n in self.missing.items() if n)
         filled = "; cache-teacher fills them" * bool(self.missing["label"])
         rows = [("arrays", f"chunks missing: {absent}{filled}" if absent else "complete")]
+        rows += [("images", f"{self.images:,} of the store's {self.of_images:,} are there")]
         rows += [("changed", text) for text in self.changed]
         rows += [("damaged", text) for text in self.damaged]
         rows += [("probes", str(self.drift))]
@@ -85,16 +89,17 @@ class Verification:
 def drift(store: Store, samples: Samples) -> Drift:
     """Render the probe views again and compare them byte by byte. Raises ValueError for an image that can't be read."""
     probes = store.probes()
-    shard, sample, view = probes.at.T
+    shard, sample, view = probes.at[samples.there[tuple(probes.at.T[:2])]].T
     rows = Rows(shard=shard, sample=sample, partner=np.full_like(shard, ALONE), view=view)
     with store.naming_samples():
         rendered = Renderer(store.manifest.recipe, samples)(rows).images.numpy()
-    apart = np.abs(rendered.astype(np.int16) - probes.views.astype(np.int16))
+    seen = probes.views[samples.there[tuple(probes.at.T[:2])]]
+    apart = np.abs(rendered.astype(np.int16) - seen.astype(np.int16))
     return Drift(
         probes=len(rows),
         differing=int(apart.any(axis=(1, 2, 3)).sum()),
-        share=float((apart > 0).mean()),
-        largest=int(apart.max()),
+        share=float((apart > 0).mean()) if len(rows) else 0.0,
+        largest=int(apart.max(initial=0)),
         causes=store.manifest.drifted() + ([] if exact_here() else ["this CPU has no AVX2"]),
     )
 
@@ -108,12 +113,12 @@ def require_same_views(store: Store, samples: Samples) -> None:
         raise InputError(store.path, "views as it has them so far", other, remedy)
 
 
-def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
+def rows_to_verify(store: Store, samples: Samples, views: range, fraction: float) -> list[Rows]:
     """Return the cached rows of `views`, unit by unit: of each cycle a `fraction` of its groups, chosen at random.
 
-    Raises ValueError if those are none.
+    Of images that are not there nothing is chosen. Raises ValueError if no row is.
     """
-    chosen, order, rng = [], store.order(), np.random.default_rng(0)
+    chosen, order, rng = [], replace(store.order(), there=samples.there), np.random.default_rng(0)
     of_group = order.repeats * (order.recipe.group if order.recipe.mixes else 1)
     for block, views_of_block in enumerate(store.blocks):
         for shard in range(len(store.manifest.shards)):
@@ -126,7 +131,7 @@ def rows_to_verify(store: Store, views: range, fraction: float) -> list[Rows]:
             group = np.arange(len(rows)) % (cycle * int(store.counts[shard])) // of_group
             lucky = rng.random(int(group.max()) + 1) < fraction
             keep = lucky[group] & (rows.view >= asked.start) & (rows.view < asked.stop)
-            chosen.append(rows[np.flatnonzero(keep)])
+            chosen.append(order.shown(rows[np.flatnonzero(keep)]))
     if not any(map(len, chosen)):
         raise InputError("verify", "some of the cached views", "none", "take more `views` or a larger `fraction`")
     return [rows for rows in chosen if len(rows)]
@@ -152,8 +157,10 @@ def verify(
     if teacher and teacher.sha256 != store.manifest.teacher.sha256:
         ours, theirs = (f"{one.name} ({one.sha256[:16]})" for one in (store.manifest.teacher, teacher))
         raise InputError("`teacher`", f"the store's, {ours}", theirs, "name the store's")
-    found = Verification(missing=_missing(store), drift=drift(store, samples))
-    if digests:
+    total = int(store.counts.sum())
+    there = min(total, int(samples.there.sum()))
+    found = Verification(images=there, of_images=total, missing=_missing(store), drift=drift(store, samples))
+    if digests and samples.as_stored:
         differences = (samples.difference(*numbered) for numbered in enumerate(store.manifest.shards))
         found.changed = [str(error) for error in differences if error]
     for shard in range(len(store.manifest.shards)):

@@ -114,6 +114,13 @@ exclude_option = click.option(
     type=PATH,
     help="A file of samples to leave out: a CSV file with the header shard,key, or a key a line.",
 )
+missing_option = click.option(
+    "--missing",
+    type=click.Choice(["stop", "drop"]),
+    default="stop",
+    show_default=True,
+    help="Images that are not there: end, or leave out their views and those mixed with them.",
+)
 take_over_option = click.option(
     "--take-over",
     is_flag=True,

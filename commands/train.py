@@ -16,6 +16,7 @@ from .options import (
     cache_option,
     device_and_workers,
     device_option,
+    missing_option,
     model_kwargs_options,
     recipe_options,
     say,
@@ -29,6 +30,7 @@ from .paths import FOLDER, LOCAL_FOLDER, NAME, PATH
 from .progress import bar
 
 if TYPE_CHECKING:
+    from ..cache.matching import Missing
     from ..cache.store import Store
     from ..datasets.samples import Samples
     from ..models.students import Student
@@ -74,6 +76,12 @@ _optimizer_options = (
 @click.option("--alpha", type=float, help="Weight of the distillation.  [default: 0.5, or 0.1 for soft]")
 @click.option("--tau", type=float, default=3.0, show_default=True, help="Temperature of soft distillation.")
 @click.option("--epochs", type=int, help="[default: the store's views, or 300 without a store]")
+@click.option(
+    "--subset",
+    metavar="PART",
+    help="Train on a part: a share (0.1), so many images of each class (50/class), or a pattern of shards.",
+)
+@with_options(missing_option)
 @with_options(*_optimizer_options, *recipe_options, val_shards_option, take_over_option, *mirror_options)
 @with_options(workers_option, device_option)
 def train_student(
@@ -87,6 +95,8 @@ def train_student(
     image_size: int | None,
     val_shards: Sequence[str],
     take_over: bool,
+    subset: str | None,
+    missing: "Missing",
     workers: int | None,
     device_name: str,
     **asked: "Unpack[Hyperparameters]",
@@ -119,7 +129,10 @@ def train_student(
             raise InputError("recipe", "the store's own", "another", remedy)
         window = window_of(out) if asked["window"] is None else asked["window"]
         if cache:
-            data = TrainingSet.stored(open_store(cache), shards, window, mirror_for(shards, tell=processes.first))
+            store = open_store(cache)
+            with reading.finding(store, tell=processes.first) as told:
+                mirror = mirror_for(shards, tell=processes.first)
+                data = TrainingSet.stored(store, shards, window, mirror, missing=missing, part=subset, reporter=told)
         else:
             data = _fresh(shards, recipe or "deit", overrides, image_size, asked["seed"], window, tell=processes.first)
     [narrowest] = processes.ask_largest(-(data.order.window or _ALL))()

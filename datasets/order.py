@@ -2,8 +2,8 @@
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,11 @@ class Order:
     some groups of each in every epoch. Smaller keeps fewer shards busy at once."""
     by_group: bool = False
     """With a window too, some groups of each shard in every epoch, as runs had it before checkpoints of format 4."""
+    chosen: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    """Whose views epochs show, (shard, sample); None: all."""
+    there: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    """Which images there are, (shard, sample); epochs lack the views of the others and those mixed with them."""
+    _left_out: dict[int, int] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def repeats(self) -> int:
@@ -92,7 +97,7 @@ class Order:
         every `repeats`-th shard, each in all views of the cycle, one after the other (DeiT's repeated augmentation).
         Batches are slices of it, whatever the number of processes.
         """
-        groups = self._groups_of(epoch)
+        groups = self._groups_of(epoch, range(len(self.shards)))
         drawn = permutation(self.seed, Stream.ORDER, (epoch, 0, 0), len(self.shards)).tolist()
         shards = [shard for shard in drawn if shard in groups]
         window = self.window or len(shards)
@@ -103,10 +108,36 @@ class Order:
             owners = np.repeat(inside, [len(groups[shard]) for shard in inside])
             shuffled = permutation(self.seed, Stream.ORDER, (epoch, number, 0), len(of_block))
             chosen.append(self._rows(owners[shuffled], of_block[shuffled], epoch // self.repeats))
-        return _concatenate(chosen)
+        return self.shown(_concatenate(chosen))
+
+    def shown(self, rows: Rows) -> Rows:
+        """Return those of `rows` whose sample is `chosen`, and of which the images are `there`."""
+        keep = np.ones(len(rows), np.bool_)
+        if self.chosen is not None:
+            keep &= self.chosen[rows.shard, rows.sample]
+        if self.there is not None:
+            keep &= self.there[rows.shard, rows.sample]
+            keep &= (rows.partner == ALONE) | self.there[rows.shard, rows.partner]
+        return rows if keep.all() else rows[np.flatnonzero(keep)]
 
     def size(self, epoch: int) -> int:
-        """Return how many rows an epoch has, without drawing it."""
+        """Return how many rows an epoch has, without shuffling it."""
+        if self._thinned and epoch not in self._left_out:
+            groups = self._groups_of(epoch, self._thinned)
+            owners = np.repeat(list(groups), [len(of_shard) for of_shard in groups.values()])
+            some = [*groups.values()]
+            rows = self._rows(owners, np.concatenate(some), epoch // self.repeats) if some else None
+            self._left_out[epoch] = len(rows) - len(self.shown(rows)) if rows else 0
+        return self._whole_size(epoch) - self._left_out.get(epoch, 0)
+
+    @property
+    def _thinned(self) -> frozenset[int]:
+        """The shards of which not all views are shown."""
+        real = np.arange(max(self.samples)) < np.asarray(self.samples)[:, None]
+        lacking = [~mask & real for mask in (self.chosen, self.there) if mask is not None]
+        return frozenset(np.flatnonzero(np.any(lacking, axis=(0, 2))).tolist()) if lacking else frozenset()
+
+    def _whole_size(self, epoch: int) -> int:
         if self._streams:
             shards: list[int] = self._shards_of(epoch).tolist()
             return sum(self.samples[shard] for shard in shards) * self.repeats
@@ -121,21 +152,22 @@ class Order:
 
     def sizes(self, epochs: int) -> list[int]:
         """Return how many rows each of so many epochs has."""
-        if self._streams:
+        if self._streams or self._thinned:
             return [self.size(epoch) for epoch in range(epochs)]
         of_phase = [self.size(phase) for phase in range(min(epochs, self.repeats))]  # the same in every cycle
         return [of_phase[epoch % self.repeats] for epoch in range(epochs)]
 
-    def _groups_of(self, epoch: int) -> dict[int, Int32s]:
-        """Return the groups of an epoch, by shard."""
+    def _groups_of(self, epoch: int, shards: Container[int]) -> dict[int, Int32s]:
+        """Return the groups that some shards have in an epoch."""
         cycle, phase = divmod(epoch, self.repeats)
         if self._streams:
-            return {shard: self.groups(shard, cycle) for shard in self._shards_of(epoch).tolist()}
+            return {shard: self.groups(shard, cycle) for shard in self._shards_of(epoch).tolist() if shard in shards}
         chosen, first = {}, 0
-        for shard in range(len(self.shards)):
-            of_shard = self.groups(shard, cycle)
-            chosen[shard] = of_shard[(phase - first) % self.repeats :: self.repeats]
-            first += len(of_shard)
+        size = self.recipe.group if self.recipe.mixes else 1
+        for shard, samples in enumerate(self.samples):
+            if shard in shards:
+                chosen[shard] = self.groups(shard, cycle)[(phase - first) % self.repeats :: self.repeats]
+            first += -(-samples // size)
         return chosen
 
     @property

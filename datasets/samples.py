@@ -13,7 +13,11 @@ from .order import ALONE, Rows, sample_seeds
 from .shards.files import base_name, read_range
 from .shards.index import Shard, ShardIndex
 from .shards.mirror import DEFAULT, Mirror
+from .shards.parquet import is_parquet, read_row
 from .supply import Supply
+
+MISSING = -1
+"""The number of the file of an image that is not there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +25,11 @@ class Samples:
     """Where the samples of an ordered list of shards are: one row a shard, one column a sample, padded with zeros.
 
     file int32 (its number in `files`), seed uint64, target int32, offset uint64 and nbytes uint32 are (shard, sample);
-    `count` says how many are real. `keys`, NumPy's variable-width strings, are there where the shards were just
-    indexed: a store reads its own when they are asked for, and processes that render are sent none. `files` says where
+    `count` says how many are real. `keys`, NumPy's variable-width strings, and `digest`, uint64 (see `image_digest`),
+    are there where the shards were just indexed: a store reads its own when they are asked for, and processes that
+    render are sent none. `files` says where
     users keep the files and `paths` where they are read, which for those from far away is the mirror; `supply` brings
-    them there, for this process and those that render for it.
+    them there, for this process and those that render for it. Of an image that a copy lacks `file` is `MISSING`.
     """
 
     files: Sequence[str]
@@ -37,6 +42,7 @@ class Samples:
     offset: NDArray[np.uint64]
     nbytes: NDArray[np.uint32]
     keys: NDArray[Any] | None = None
+    digest: NDArray[np.uint64] | None = None
 
     def read(self, shard: int, sample: int) -> bytes:
         """Return the image file of one sample.
@@ -57,9 +63,11 @@ class Samples:
             self.supply.let_go(file)
 
     def _read(self, file: int, start: int, length: int) -> bytes:
-        mirrored = self.paths[file] != self.files[file]
+        if file == MISSING:
+            raise InputError("", "an image", "none in this copy of the images")
+        path, mirrored = self.paths[file], self.paths[file] != self.files[file]
         try:
-            data = read_range(self.paths[file], start, length)
+            data = read_row(path, start) if is_parquet(self.files[file]) else read_range(path, start, length)
         except FileNotFoundError:
             if mirrored:
                 raise LostError from None
@@ -69,6 +77,17 @@ class Samples:
                 raise LostError
             raise InputError("", f"{length} bytes at {start}", f"{len(data)}: the shard is shorter than it was")
         return data
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """Which samples (shard, sample) have an image here."""
+        there: NDArray[np.bool_] = self.file != MISSING
+        return there
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether each shard's samples lie in a file of its own, and no other file is needed."""
+        return bool((self.file == one_file_a_shard(*self.file.shape)).all())
 
     def file_name(self, shard: int, sample: int) -> str:
         """Return the name of the file that a sample lies in."""
@@ -86,7 +105,7 @@ class Samples:
         """Return in which files the samples of `rows` and their partners lie."""
         mixed = rows.partner != ALONE
         own, partners = self.file[rows.shard, rows.sample], self.file[rows.shard[mixed], rows.partner[mixed]]
-        return frozenset(np.union1d(own, partners).tolist())
+        return frozenset(np.union1d(own, partners).tolist()) - {MISSING}
 
     def _file(self, shard: int, sample: int) -> int:
         return int(self.file[shard, sample])
@@ -94,7 +113,7 @@ class Samples:
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave behind what is of no use where samples are rendered: the keys, and who fetches their files."""
         kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return functools.partial(Samples, **kept | {"keys": None, "supply": None}), ()
+        return functools.partial(Samples, **kept | {"keys": None, "digest": None, "supply": None}), ()
 
 
 def one_file_a_shard(shards: int, columns: int) -> NDArray[np.int32]:
@@ -149,4 +168,5 @@ def samples_of(indexes: Sequence[ShardIndex], seed: int, mirror: Mirror = DEFAUL
         offset=table((i.offsets for i in indexes), np.uint64),
         nbytes=table((i.nbytes for i in indexes), np.uint32),
         keys=table((i.keys for i in indexes), np.dtypes.StringDType()),
+        digest=table((i.digests for i in indexes), np.uint64) if all(i.digests for i in indexes) else None,
     )

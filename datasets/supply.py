@@ -48,6 +48,17 @@ class Supply:
             raise InputError("`mirror_size`", f"{needed:,} bytes for {what}", f"{self._mirror.limit:,}", remedy)
         return asked
 
+    def window_of_all(self) -> int:
+        """Return 0, the window of all shards, for files that are packed otherwise: any shard may need any of them.
+
+        Raises ValueError if the mirror can't hold them all.
+        """
+        if (needed := self.nbytes(self.remote)) > self._mirror.limit:
+            what = f"{needed:,} bytes for all files, which are not packed as the store's shards are"
+            remedy = "enlarge it, or pack them alike: distillcache make-shards --like"
+            raise InputError("`mirror_size`", what, f"{self._mirror.limit:,}", remedy)
+        return 0
+
     def fits(self, files: Iterable[int]) -> bool:
         """Return whether the mirror may hold some files at once."""
         return self.nbytes(files) <= self._mirror.limit

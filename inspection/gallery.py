@@ -82,6 +82,13 @@ def _columns_of(
     }
 
 
+def all_there(store: Store, position: Position, samples: Samples, views: Sequence[int]) -> bool:
+    """Return whether a copy of the images has all that the `views` of a sample are made of."""
+    shard, sample = position
+    partners = store.order().partners(shard, range(max(views) + 1))[list(views), sample]
+    return bool(samples.there[shard, [sample, *partners[partners != ALONE]]].all())
+
+
 def picture(store: Store, position: Position, samples: Samples, views: Sequence[int], tile: int) -> dict[str, Any]:
     """Return the original and the `views` of a sample as URLs of data, the views side by side, and how they were made.
 

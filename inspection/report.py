@@ -22,7 +22,7 @@ from ..runtime.paths import AnyPath
 from ..runtime.reporting import SILENT, Reporter
 from . import svg
 from .answers import Answer, is_it_whole, is_the_teacher_right, which_deserve_a_look
-from .gallery import TILE, choose, columns, picture
+from .gallery import TILE, all_there, choose, columns, picture
 from .info import block_sizes, completeness, info, info_text, names_in_braces
 from .lookup import Agreement, Filter, Position, agreement
 from .relations import MARKS, RELATIONS
@@ -131,6 +131,8 @@ def _pictures(
     drawn: dict[int, Any] = {}
     for number in numbers:
         views = data["view"][first[number] : first[number + 1]]
+        if not all_there(store, positions[number], samples, views):
+            continue
         one = picture(store, positions[number], samples, views, tile)
         room -= len(_json(one)) + len(f'"{number}":,')
         if room < 0:

@@ -1,9 +1,13 @@
 """What a run is trained on: samples in an order and, from a store, what the teacher said of them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..cache.manifest import fingerprint
+from ..cache.matching import Missing, find_samples
 from ..cache.store import Store
 from ..datasets.augment.recipes import Recipe
 from ..datasets.order import Order
@@ -12,6 +16,7 @@ from ..datasets.shards.files import class_names, expand
 from ..datasets.shards.index import index_shards
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.reporting import SILENT, Reporter
+from .subset import subset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +28,8 @@ class TrainingSet:
     store: Store | None
     classes: int
     fingerprint: str
+    shards: Sequence[str]
+    """Paths and URLs as a user named them."""
 
     def images(self, epochs: int, batch_size: int = 1) -> int:
         """Return how many images `epochs` show in whole batches of `batch_size`, which is all that is trained on."""
@@ -34,20 +41,41 @@ class TrainingSet:
 
     @classmethod
     def stored(
-        cls, store: Store, shards: str | Sequence[str], window: int | None = None, mirror: Mirror = DEFAULT
+        cls,
+        store: Store,
+        shards: str | Sequence[str],
+        window: int | None = None,
+        mirror: Mirror = DEFAULT,
+        *,
+        missing: Missing = "stop",
+        part: str | None = None,
+        reporter: Reporter = SILENT,
     ) -> "TrainingSet":
-        """Return the views of a store, rendered from `shards` (see `expand`), in the order of a `window` of those.
+        """Return the views of a store, rendered from any copy of its images (see `find_samples`).
 
-        Where no window is asked for they are shuffled as one, or in as many as `mirror` has room for, where they come
-        from far away. Raises ValueError if they are others, or if `mirror` is too small for them.
+        They are in the order of a `window` of shards. Where none is asked for they are shuffled as one, or in as many
+        as `mirror` has room for, where they come from far away. `part`: only the views of some images, see `subset`;
+        what they are mixed with, and their order, are those of the whole store. Raises ValueError if images are
+        missing, unless `missing` is `drop`, or if `mirror` is too small.
         """
-        manifest, samples = store.manifest, store.samples(expand(shards), mirror)
+        manifest = store.manifest
+        samples = find_samples(store, shards, mirror, missing=missing, reporter=reporter)
+        order, fingerprint = store.order(_window(samples, window)), manifest.fingerprint
+        if part:
+            order, fingerprint = replace(order, chosen=subset(store, part)), f"{fingerprint}, subset {part}"
+        if (lacking := int(store.counts.sum()) - int(samples.there.sum())) > 0:
+            whole, order = sum(order.sizes(order.repeats)), replace(order, there=samples.there)
+            left_out = 1 - sum(order.sizes(order.repeats)) / max(whole, 1)
+            reporter.log(f"left out: {lacking:,} images, and with those mixed with them {left_out:.2%} of the views")
+            digest = hashlib.sha256(np.packbits(samples.there).tobytes()).hexdigest()
+            fingerprint = f"{fingerprint}, without {lacking} images {digest[:8]}"
         return cls(
-            order=store.order(_window(samples, window)),
+            order=order,
             samples=samples,
             store=store,
             classes=manifest.teacher.classes,
-            fingerprint=manifest.fingerprint,
+            fingerprint=fingerprint,
+            shards=[shards] if isinstance(shards, str) else list(shards),
         )
 
     @classmethod
@@ -73,8 +101,11 @@ class TrainingSet:
             store=None,
             classes=max(len(class_names(samples.files)), 1 + int(samples.target.max())),
             fingerprint=fingerprint(recipe, seed, (index.shard for index in indexes)),
+            shards=[shards] if isinstance(shards, str) else list(shards),
         )
 
 
 def _window(samples: Samples, asked: int | None) -> int:
-    return samples.supply.window(asked) if samples.supply else asked or 0
+    if not samples.supply:
+        return asked or 0
+    return samples.supply.window(asked) if samples.as_stored else samples.supply.window_of_all()

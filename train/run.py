@@ -57,7 +57,7 @@ def train_student(
                 _tell_of_dropped_images(data, config, place)
             if processes.first and data.store:
                 _tell_of_missing_views(data.store, config, place)
-        trained_on: dict[str, Any] = {"shards": list(data.samples.files), "recipe": data.order.recipe.to_dict()}
+        trained_on: dict[str, Any] = {"shards": list(data.shards), "recipe": data.order.recipe.to_dict()}
         if data.store:
             trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}
         history = train(

@@ -65,7 +65,7 @@ def inspect_verify(
     record = store.manifest.teacher
     amp, size = record.dtype == "bfloat16", record.input_size
     model = open_teacher(teacher, device=device, amp=amp, size=size) if teacher else None
-    rows = verifying.rows_to_verify(store, wanted, fraction)
+    rows = verifying.rows_to_verify(store, samples, wanted, fraction)
     with bar("verify", sum(map(len, rows)), "views") as shown:
         found = verifying.verify(
             store,

@@ -26,13 +26,25 @@ def expand(spec: str | Sequence[str]) -> list[str]:
     Far away only globs are looked for, by one listing; what is not there shows when it is fetched. Raises ValueError if
     nothing matches, or if two shards have one base name (the store tells shards apart by it).
     """
+    ordered = places(spec)
+    for one, other in itertools.pairwise(ordered):
+        if base_name(one) == base_name(other):
+            raise InputError("`shards`", "different file names", f"{one} and {other}", "rename one of them")
+    return ordered
+
+
+def places(spec: str | Sequence[str], *, folders: bool = False) -> list[str]:
+    """Return what paths, globs, braces and fsspec URLs name, each once, sorted by base name and then by all of it.
+
+    `folders`: those of this machine may be among them. Raises ValueError as `expand` does.
+    """
     urls: set[str] = set()
     for text in [spec] if isinstance(spec, str) else spec:
         if not text or text.startswith("pipe:") or "\n" in text:
             raise InputError("`shards`", "paths, globs, braces or URLs", repr(text), "commands are never run")
         for pattern in _expand_braces(text):
             fs, path = locate(pattern)
-            if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
+            if not folders and isinstance(fs, LocalFileSystem) and Path(path).is_dir():
                 raise InputError("`shards`", "tar files", f"the folder {text}", f"name those in it: '{text}/*.tar'")
             if any(c in path for c in ("*[" if "://" in pattern else "*?[")):
                 found = [_as_named(p, pattern) for p in RemoteFile(pattern).glob()]
@@ -42,11 +54,7 @@ def expand(spec: str | Sequence[str]) -> list[str]:
             if not found:
                 raise InputError("`shards`", "files", f"nothing at {without_secrets(pattern)}", "check the path")
             urls.update(found)
-    ordered = sorted(urls, key=lambda url: (base_name(url), url))
-    for one, other in itertools.pairwise(ordered):
-        if base_name(one) == base_name(other):
-            raise InputError("`shards`", "different file names", f"{one} and {other}", "rename one of them")
-    return ordered
+    return sorted(urls, key=lambda url: (base_name(url), url))
 
 
 def _as_named(path: str, pattern: str) -> str:
@@ -70,7 +78,7 @@ def _expand_braces(text: str) -> list[str]:
 
 def is_local(url: str) -> bool:
     """Return whether a path or URL is of this machine's file system."""
-    return isinstance(locate(url)[0], LocalFileSystem)
+    return "://" not in url or isinstance(locate(url)[0], LocalFileSystem)
 
 
 def base_name(url: str) -> str:
@@ -102,6 +110,11 @@ def sha256_of(path: str) -> str:
     """Return the SHA-256 of the bytes of a file of this machine, hex."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def image_digest(image: bytes) -> int:
+    """Return what an image file is known by wherever it lies: the first 64 bits, little-endian, of its SHA-256."""
+    return int.from_bytes(hashlib.sha256(image).digest()[:8], "little")
 
 
 def digests(urls: Sequence[str]) -> dict[str, str]:

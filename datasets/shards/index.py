@@ -5,13 +5,13 @@ import os
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from ...runtime.cores import usable_cores
 from ...runtime.errors import InputError
 from ...runtime.reporting import SILENT, Reporter
-from .files import base_name, digests, open_file, sha256_of, size_of
+from .files import base_name, digests, image_digest, open_file, sha256_of, size_of
 from .mirror import DEFAULT, Held, Mirror
 
 MAX_BYTES = 2**28
@@ -57,6 +57,8 @@ class ShardIndex:
     targets: list[int]
     offsets: list[int]
     nbytes: list[int]
+    digests: list[int] = field(default_factory=list)
+    """Of the image files, see `image_digest`; empty where they were not read."""
     skipped: tuple[Skipped, ...] = ()
     path: str = ""
     """Where it is read, if not at its URL."""
@@ -128,7 +130,9 @@ def without_bad_images(index: ShardIndex, decode: Callable[[bytes], object], *, 
 def only(index: ShardIndex, kept: Sequence[int], skipped: Sequence[Skipped]) -> ShardIndex:
     """Return a shard with the samples `kept` alone, and those that were now `skipped` noted after the others."""
     columns: dict[str, Any] = {
-        name: [getattr(index, name)[i] for i in kept] for name in ("keys", "targets", "offsets", "nbytes")
+        name: [values[i] for i in kept]
+        for name in ("keys", "targets", "offsets", "nbytes", "digests")
+        if (values := getattr(index, name))
     }
     return replace(index, **columns, skipped=(*index.skipped, *skipped))
 
@@ -138,7 +142,7 @@ def index_shard(url: str, held: Held | None = None, *, digest: bool = True) -> S
 
     A sample is a run of members with one key: an image (`KEY.jpg`, `.jpeg`, `.png`, `.webp`) and its class number in
     `KEY.cls`; other members, links among them, are ignored. Names are text: nothing is ever written under one. Without
-    `digest` the shard's SHA-256 is left empty.
+    `digest` the shard's SHA-256 and the images' digests are left empty.
     """
     name, held = base_name(url), held or Held(path=url)
     try:
@@ -163,7 +167,17 @@ def index_shard(url: str, held: Held | None = None, *, digest: bool = True) -> S
         targets=[_target(name, key, group.label or b"") for key, group in groups.items()],
         offsets=[offset for offset, _ in places],
         nbytes=[nbytes for _, nbytes in places],
+        digests=_digests(held.path, places) if digest else [],
     )
+
+
+def _digests(path: str, places: Sequence[tuple[int, int]]) -> list[int]:
+    with open_file(path) as file:
+        found = []
+        for offset, nbytes in places:
+            file.seek(offset)
+            found.append(image_digest(file.read(nbytes)))
+        return found
 
 
 @dataclass(slots=True)

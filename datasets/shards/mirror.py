@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,10 @@ class Mirror:
         with contextlib.suppress(FileNotFoundError):
             os.utime(self.path(sha256))
         return sha256
+
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Be the only one at work on `name`, 64 hex digits, of all threads of all processes."""
+        return self._room.alone(name)
 
     def let_go(self, sha256: str) -> None:
         """Let a file that was held make room for others."""

@@ -3,11 +3,11 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -67,25 +67,40 @@ def make_shards(
     packing = Packing(
         source=Path(source).name, seed=seed, per_shard=per_shard, samples={k: len(v) for k, v in splits.items()}
     )
-    out.mkdir(parents=True, exist_ok=True)
-    note = out / "shards.json"
     wanted = {"format": FORMAT, **asdict(packing)} | ({"excluded": excluded.of_any_shard().sha256} if excluded else {})
-    if note.exists() and (found := json.loads(note.read_text())) != wanted:
-        raise InputError(out, f"no shards, or those of {wanted}", found, "name another folder")
-    atomic.write_text(note, json.dumps(wanted, indent=2) + "\n")
-    atomic.write_text(out / "classes.txt", "".join(f"{name}\n" for name in classes))
-    shards: list[tuple[Path, Sequence[Entry]]] = []
+    shards: dict[str, Sequence[Entry]] = {}
     for split, entries in splits.items():
         shuffled = [entries[i] for i in permutation(seed, Stream.SEED, (0, 0, 0), len(entries))]
         for number, start in enumerate(range(0, len(shuffled), per_shard)):
-            shards.append((out / f"{split}-{number:06d}.tar", shuffled[start : start + per_shard]))
-    todo = [(path, entries) for path, entries in shards if not path.exists()]
-    reporter.start_at(0, len(todo))
-    for path, packed in todo:
-        atomic.write(path, partial(_pack, packed))
-        reporter.advance()
-    _note_digests(out, [path.name for path, _ in shards])
+            shards[f"{split}-{number:06d}.tar"] = shuffled[start : start + per_shard]
+    write_shards(out, shards, classes, wanted, reporter=reporter)
     return packing.samples
+
+
+def write_shards(
+    out: Path,
+    shards: Mapping[str, Iterable[Entry]],
+    classes: Sequence[str],
+    packing: Mapping[str, Any],
+    *,
+    reporter: Reporter = SILENT,
+) -> None:
+    """Write shards by name into `out`, with classes.txt, SHA256SUMS and `packing`, what decides their bytes.
+
+    Those that are there already are kept. Raises ValueError if they were packed otherwise.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "shards.json"
+    if note.exists() and (found := json.loads(note.read_text())) != packing:
+        raise InputError(out, f"no shards, or those of {packing}", found, "name another folder")
+    atomic.write_text(note, json.dumps(packing, indent=2) + "\n")
+    atomic.write_text(out / "classes.txt", "".join(f"{name}\n" for name in classes))
+    todo = [name for name in shards if not (out / name).exists()]
+    reporter.start_at(0, len(todo))
+    for name in todo:
+        atomic.write(out / name, partial(pack, shards[name]))
+        reporter.advance()
+    _note_digests(out, list(shards))
 
 
 def _note_digests(folder: Path, names: Sequence[str]) -> None:
@@ -107,7 +122,8 @@ def _without(excluded: Excluded, splits: dict[str, list[Entry]]) -> dict[str, li
     return kept
 
 
-def _pack(entries: Sequence[Entry], file: BinaryIO) -> None:
+def pack(entries: Iterable[Entry], file: BinaryIO) -> None:
+    """Write a tar of `entries`, whose bytes depend on them alone."""
     import webdataset
 
     with webdataset.TarWriter(file, mtime=0.0, encoder=False) as tar:

@@ -1,0 +1,94 @@
+"""A store's images in whatever copy of them a user has: the label belongs to the image, not to the tar."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from ..datasets.samples import MISSING, Samples, files_at
+from ..datasets.shards.copies import Copy, read_copy
+from ..datasets.shards.files import places
+from ..datasets.shards.mirror import DEFAULT, Mirror
+from ..runtime.errors import InputError
+from ..runtime.reporting import SILENT, Reporter
+from .store import Store
+
+Missing = Literal["stop", "drop"]
+"""What to do about images that a copy lacks: refuse it, or leave them out with the views that they are mixed into."""
+_NAMED, _PLACES = 3, 5  # images and places that a line names
+
+
+def find_samples(
+    store: Store,
+    shards: str | Sequence[str],
+    mirror: Mirror = DEFAULT,
+    *,
+    missing: Missing = "stop",
+    reporter: Reporter = SILENT,
+) -> Samples:
+    """Return the samples of a store, to be read from any copy of its images: `shards`, see `places`.
+
+    The shards that the store was made from are known by their names and sizes. Of other tars, Parquet files and folders
+    every image is read once, and known by its digest; `reporter` counts them and logs how many were found where. Raises
+    ValueError where the store has no digests and where images are missing, unless `missing` is `drop`.
+    """
+    urls = places(shards, folders=True)
+    try:
+        store.manifest.locate(urls)
+    except InputError as other:
+        return _matched(store, urls, mirror, other, missing, reporter)
+    return store.samples(urls, mirror)
+
+
+def _matched(
+    store: Store, urls: Sequence[str], mirror: Mirror, other: InputError, missing: Missing, reporter: Reporter
+) -> Samples:
+    """Return the samples of a copy that is not the store's own shards, as `other` says."""
+    digest, samples = store.digests(), store.samples()
+    if digest is None:
+        raise InputError(
+            other.where,
+            other.expected,
+            other.found,
+            f"{other.remedy}, or upgrade the store with its own, and any copy will do: distillcache upgrade",
+        )
+    copy, real = read_copy(urls, mirror, reporter), np.arange(digest.shape[1]) < store.counts[:, None]
+    row = np.where(real, copy.find(digest, samples.nbytes), -1)
+    found = row >= 0
+    reporter.log(_told(copy, row[found], int(real.sum())))
+    if missing == "stop" or not found.any():
+        _require_all(store, found | ~real, other)
+    used, file = np.unique(copy.file[row[found]], return_inverse=True)
+    files = files_at([copy.files[i] for i in used], [copy.shards[i] for i in used], mirror)
+    columns = {name: np.zeros_like(getattr(samples, name)) for name in ("offset", "nbytes")}
+    for name, values in columns.items():
+        values[found] = getattr(copy, name)[row[found]]
+    numbers = np.full(found.shape, MISSING, np.int32)
+    numbers[found] = file
+    return replace(samples, **files, **columns, file=numbers)
+
+
+def _require_all(store: Store, there: "np.typing.NDArray[np.bool_]", other: InputError) -> None:
+    """Raise ValueError that names the first of the images that are not there."""
+    if there.all():
+        return
+    lacking, total = np.argwhere(~there), int(store.counts.sum())
+    named = ", ".join(f"{store.manifest.shards[s].name} {store.keys(s)[i]}" for s, i in lacking[:_NAMED].tolist())
+    found = f"{total - len(lacking):,}; missing are {named}{' ...' * (len(lacking) > _NAMED)}"
+    remedy = "name what holds them too" if len(lacking) < total else other.remedy
+    remedy += ", or leave them out: `missing=drop`" if len(lacking) < total else ""
+    raise InputError("`shards`", f"the store's {total:,} images, in any copy of them", found, remedy)
+
+
+def _told(copy: Copy, rows: "np.typing.NDArray[np.int64]", total: int) -> str:
+    """Return the line that says how many images were found where."""
+    files = Counter(copy.file[rows].tolist())
+    where: Counter[str] = Counter()
+    for file, images in files.items():
+        where[str(PurePosixPath(copy.files[file]).parent)] += images
+    told = [f"{images:,} in {folder}" for folder, images in where.most_common(_PLACES)]
+    more = f", and in {len(where) - len(told):,} other folders" if len(where) > len(told) else ""
+    return f"{len(rows):,} of the store's {total:,} images found: {', '.join(told)}{more}"
