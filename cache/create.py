@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
+from ..datasets.augment.libraries import library_versions
 from ..datasets.augment.recipes import Recipe, named
 from ..datasets.samples import SampleError, samples_of
 from ..datasets.shards.excluded import Excluded
@@ -15,7 +16,7 @@ from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
 from .claims import Claims
-from .manifest import Manifest, TeacherRecord, library_versions
+from .manifest import Manifest, TeacherRecord
 from .probes import probe
 from .quantised import BITS
 from .storage import storage_at

@@ -5,9 +5,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..datasets.augment.libraries import library_versions
 from ..datasets.augment.recipes import Recipe
 from ..datasets.shards.files import base_name, is_local, size_of
 from ..datasets.shards.index import RESTORE, Shard, Skipped
@@ -18,16 +18,6 @@ FORMAT = 4
 """1: the first; 2: its recipe may be of version 2, or crop `padded`; 3: it may have groups of more than two images, and
 keep all logits, quantised: it has the attribute `logits`; 4: it has the array `digest`, by which images are found
 in any copy of them."""
-_PIXEL_LIBRARIES = (
-    "torch",
-    "torchvision",
-    "simplejpeg",
-    "opencv-python-headless",
-    "numba",
-    "pillow",
-    "numpy",
-    "google-crc32c",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,14 +146,3 @@ def fingerprint(recipe: Recipe, seed: int, shards: Iterable[Shard], skipped: Ite
     names = [[shard.name, shard.sha256] for shard in shards] + [[sample.shard, sample.key] for sample in skipped]
     digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()
     return f"recipe {recipe.fingerprint[:8]}, seed {seed}, shards {digest[:8]}"
-
-
-def library_versions() -> dict[str, str]:
-    """Return the installed version of every library that touches a pixel."""
-    found = {}
-    for name in _PIXEL_LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -18,7 +18,7 @@ from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
-from .arrays import DIGEST, OF_NUMBERS, create_arrays, put_digests
+from .arrays import DIGEST, OF_NUMBERS, create_arrays
 from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
@@ -237,28 +237,13 @@ class Store:
 
     def digests(self) -> NDArray[np.uint64] | None:
         """Return what the image files are known by (shard, sample), see `image_digest`; None without them."""
-        if not self.storage.exists(f"{DIGEST}/zarr.json"):
-            return None
-        grid = self._array(DIGEST).cdata_shape
-        if not all(self.chunks.exists(DIGEST, *chunk) for chunk in np.ndindex(*grid)):  # a killed upgrade's
+        if not (self.storage.exists(f"{DIGEST}/zarr.json") and self._is_whole(DIGEST)):  # it may be a killed upgrade's
             return None
         return cast(NDArray[np.uint64], self._read(DIGEST))
-
-    def keep_digests(self, digest: NDArray[np.uint64]) -> None:
-        """Keep the digests (shard, sample) of an older store's images. Only for the holder of the store's claim."""
-        put_digests(self._group, digest)
-        for file in self.storage.sizes(DIGEST):
-            self.storage.sync(f"{DIGEST}/{file}")
-        self.record()
-        self.reopen()
 
     def seeds(self, shard: int) -> NDArray[np.uint64]:
         """Return the augmentation seeds of a shard's samples."""
         return cast(NDArray[np.uint64], self._read("seed", shard))
-
-    def seed_table(self) -> NDArray[np.uint64]:
-        """Return the augmentation seeds of all samples (shard, sample)."""
-        return cast(NDArray[np.uint64], self._read("seed"))
 
     def targets(self) -> NDArray[np.int32]:
         """Return the ground truth (shard, sample)."""
@@ -291,12 +276,13 @@ class Store:
                 self._arrays[name] = cast("zarr.Array[Any]", self._group[name])
         return self._arrays[name]
 
+    def _is_whole(self, name: str) -> bool:
+        return all(self.chunks.exists(name, *chunk) for chunk in np.ndindex(*self._array(name).cdata_shape))
+
     def _read(self, name: str, index: Any = slice(None)) -> Any:
         try:
             array = self._array(name)
-            if name in self.by_view or all(
-                self.chunks.exists(name, *chunk) for chunk in np.ndindex(*array.cdata_shape)
-            ):
+            if name in self.by_view or self._is_whole(name):
                 return np.asarray(array[index])
         except KeyError as error:
             raise InputError(self.path, f"the array {name}", "none", RESTORE) from error

@@ -8,6 +8,7 @@ from ..datasets.samples import Samples
 from ..datasets.shards.files import image_digest
 from ..runtime.cores import usable_cores
 from ..runtime.reporting import SILENT, Reporter
+from .arrays import DIGEST, put_digests
 from .claims import Claims
 from .store import Store
 
@@ -40,5 +41,9 @@ def upgrade(store: Store, samples: Samples, claims: Claims, *, reporter: Reporte
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     with claims.structure():
-        store.keep_digests(digest)
+        put_digests(store.storage.open(), digest)
+        for file in store.storage.sizes(DIGEST):
+            store.storage.sync(f"{DIGEST}/{file}")
+        store.record()  # with the format that is written now
+        store.reopen()
     return True

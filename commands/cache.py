@@ -185,11 +185,12 @@ def _part(shards: Sequence[str], part: str | None) -> Sequence[str]:
 
 
 def _warn(teacher: "Teacher", size: int, names: Sequence[str]) -> None:
-    """Say what may surprise: a CPU whose views are no others', a teacher of other classes or of another image size."""
-    from ..datasets.augment import pixels
+    """Say what may surprise: views that are no others', a teacher of other classes or of another image size."""
+    from ..datasets.augment.evidence import differing
 
-    if not pixels.exact_here():
-        say("this CPU has no AVX2: replays of these views can't be exact on machines that have it", err=True)
+    if apart := differing():
+        told = f"these libraries make other pixels than the golden vectors on this CPU: {', '.join(apart)}"
+        say(f"{told}; machines with others will find views that differ", err=True)
     if names and len(names) != teacher.classes:
         say(f"the teacher tells {teacher.classes} classes apart, the shards have {len(names)}", err=True)
     if size != teacher.input_size:

@@ -55,7 +55,7 @@ class Supply:
         """
         if (needed := self.nbytes(self.remote)) > self._mirror.limit:
             what = f"{needed:,} bytes for all files, which are not packed as the store's shards are"
-            remedy = "enlarge it, or pack them alike: distillcache make-shards --like"
+            remedy = "enlarge it, or pack them alike: distillcache make-shards with `like`"
             raise InputError("`mirror_size`", what, f"{self._mirror.limit:,}", remedy)
         return 0
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..cache.records import Labels
-from ..datasets.augment.pixels import exact_here
+from ..datasets.augment.evidence import differing
 from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.views import Renderer, Views
@@ -158,8 +158,8 @@ class Replay:
         where = self._store.where(int(row.shard[0]), int(row.sample[0]))
         drift = self._store.manifest.drifted()
         cause = f"these libraries differ from the store's: {', '.join(drift)}" if drift else "the shard was changed"
-        if not exact_here():
-            cause = "this CPU has no AVX2, without which replays can't be exact"
+        if differing():
+            cause = f"{cause}; golden vectors differ here: {', '.join(differing())}"
         partner = int(row.partner[0])
         mixed = f" (mixed with key {self._store.keys(int(row.shard[0]))[partner]})" if partner != ALONE else ""
         raise ReplayError(f"{where}, view {row.view[0]}{mixed}: not the image that the teacher saw; {cause}")

@@ -62,7 +62,7 @@ class TrainingSet:
         samples = find_samples(store, shards, mirror, missing=missing, reporter=reporter)
         order, fingerprint = store.order(_window(samples, window)), manifest.fingerprint
         if part:
-            order, fingerprint = replace(order, chosen=subset(store, part)), f"{fingerprint}, subset {part}"
+            order, fingerprint = replace(order, chosen=subset(store, samples, part)), f"{fingerprint}, subset {part}"
         if (lacking := int(store.counts.sum()) - int(samples.there.sum())) > 0:
             whole, order = sum(order.sizes(order.repeats)), replace(order, there=samples.there)
             left_out = 1 - sum(order.sizes(order.repeats)) / max(whole, 1)

@@ -1,6 +1,7 @@
 """Paths of this machine, and of servers by their fsspec URL."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,15 @@ def path_of(text: str) -> AnyPath:
 
     fs, path = locate(text)
     return Path(path) if isinstance(fs, LocalFileSystem) else UPath(text)
+
+
+def user_cache() -> Path:
+    """Return our folder in the user's cache folder; nothing is made."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container's user without one
+        home = Path(tempfile.gettempdir())
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "distillcache"
 
 
 @contextlib.contextmanager

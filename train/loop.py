@@ -11,7 +11,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from ..cache.manifest import library_versions
+from ..datasets.augment.libraries import library_versions
 from ..datasets.augment.philox import Stream, words
 from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay

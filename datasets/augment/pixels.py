@@ -33,11 +33,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is looked at instead
 
 
-def exact_here() -> bool:
-    """Return whether this CPU makes the same bytes as others: below AVX2 some kernels of torch and OpenCV don't."""
-    return torch.backends.cpu.get_cpu_capability() != "DEFAULT"
-
-
 def decode(data: bytes) -> UInt8Image:
     """Return a JPEG, PNG or WebP as RGB, (height, width, 3) uint8; grey, CMYK, palette and alpha are converted.
 

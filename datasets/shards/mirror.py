@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from typing import Any
 
 from ...runtime import atomic
 from ...runtime.errors import InputError
+from ...runtime.paths import user_cache
 from ...runtime.remote import Info, Patience, RemoteFile, without_secrets
 from ...runtime.reporting import SILENT, Reporter
 from .files import is_local
@@ -52,7 +52,7 @@ class Mirror:
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
         """Use `folder`, by default in the user's cache folder, and at most half of what is free there."""
-        self.folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "distillcache"
+        self.folder = folder or user_cache()
         self._room = Room(self.folder, limit)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -234,13 +234,6 @@ class Mirror:
 
     def _note_of(self, url: str) -> Path:
         return self.folder / "known" / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:  # a container's user without one
-        return Path(tempfile.gettempdir())
 
 
 DEFAULT = Mirror()

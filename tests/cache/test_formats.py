@@ -18,7 +18,7 @@ from distillcache.cache.store import Store
 
 HERE = Path(__file__).parent
 SHARDS = HERE / "format1" / "photos-0.tar"
-OLD = {number: HERE / f"format{number}" / "store.zarr" for number in (1, 2)}
+OLD = {number: HERE / f"format{number}" / "store.zarr" for number in (1, 2, 3)}
 
 
 @pytest.mark.parametrize("number", OLD)

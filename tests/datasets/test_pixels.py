@@ -2,10 +2,7 @@
 
 import dataclasses
 import io
-import os
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -84,13 +81,6 @@ def boxes(height: int, width: int, seed: int) -> list[Box]:
     corners = [(int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))) for h, w in sides]
     cut = [Box(top=top, left=left, height=h, width=w) for (top, left), (h, w) in zip(corners, sides, strict=True)]
     return cut + [plan_view(named("deit"), seed, view, height, width).crop for view in range(8)]
-
-
-@pytest.mark.parametrize(("capability", "exact"), [("default", False), ("avx2", True)])
-def test_a_cpu_below_avx2_is_known(capability: str, exact: bool) -> None:
-    script = "from distillcache.datasets.augment.pixels import exact_here; print(exact_here())"
-    limits = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
-    assert subprocess.check_output([sys.executable, "-c", script], env=limits, text=True).strip() == str(exact)
 
 
 def test_jpegs_decode_to_pillows_bytes(real_photos: list[bytes]) -> None:
