@@ -1,18 +1,21 @@
 """The store: bytes a view, and ImageNet with 300 views, simulated: opening it, looking into it, one cycle of it."""
 
+import io
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures import CORES, PHOTOS, Figure, Skipped, photo_shards, report
+from figures import CORES, PHOTOS, Figure, Skipped, photo_shards, rates, ratio, report
 
 from distillcache.cache.manifest import Manifest, TeacherRecord
 from distillcache.cache.records import Labels, Probes, Unit
@@ -20,7 +23,10 @@ from distillcache.cache.store import Store
 from distillcache.cli import main as cli
 from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.copies import read_copy
+from distillcache.datasets.shards.files import sha256_of
 from distillcache.datasets.shards.index import Shard, ShardIndex, index_shards
+from distillcache.datasets.shards.mirror import Mirror
 from distillcache.inspection.info import info, info_text
 from distillcache.train.loop import Training
 
@@ -38,6 +44,7 @@ def main() -> Iterator[Figure | Skipped]:
         yield limit("store, labels alone, deit recipe, simulated labels", label, TINYVIT, " B/view", 1.3)
         yield limit("store, labels and checks", label + check, TINYVIT, " B/view", 3.4)
         yield from topk(Path(folder))
+        yield found_in_a_copy(Path(folder))
         simulated(Path(folder) / "imagenet.zarr", shards=1024, image=image)
         timed = [in_a_process(Path(folder) / "imagenet.zarr") for _ in range(3)]
         median = {name: statistics.median(one[name] for one in timed) for name in timed[0]}
@@ -136,6 +143,37 @@ def topk(folder: Path) -> Iterator[Figure | Skipped]:
     subprocess.run([sys.executable, "-m", "distillcache.cli", *command, *shards], check=True, stdout=subprocess.DEVNULL)
     found = info(Store(path))
     yield limit(what, found["bytes_per_view"], TINYVIT, " B/view", 36)
+
+
+def found_in_a_copy(folder: Path) -> Figure:
+    """Images of tars that are packed otherwise than a store's, known by their digests: once read, nothing but hashed."""
+    samples = samples_of(index_shards(photo_shards(Path("runs/bench")), digest=False), 0)
+    photos = [samples.read(shard, i) for shard in range(len(samples.count)) for i in range(int(samples.count[shard]))]
+    for number in range(4):
+        with tarfile.open(folder / f"copy-{number}.tar", "w") as tar:
+            for i in range(1500):
+                photo = photos[i % len(photos)] + (1500 * number + i).to_bytes(4)
+                member = tarfile.TarInfo(f"{i:06d}.jpg")
+                member.size = len(photo)
+                tar.addfile(member, io.BytesIO(photo))
+    paths = sorted(folder.glob("copy-*.tar"))
+    nbytes = sum(path.stat().st_size for path in paths)
+
+    def read() -> int:
+        read_copy(f"{folder}/copy-*.tar", Mirror(Path(tempfile.mkdtemp(dir=folder))))
+        return nbytes
+
+    def hashed() -> int:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(sha256_of, map(str, paths)))
+        return nbytes
+
+    found = rates({"ours": read, "sha256": hashed}, rounds=3)
+    ours, theirs = (statistics.median(found[name]) / 1e9 for name in ("ours", "sha256"))
+    return Figure(
+        what="images found in a copy that is packed otherwise, beside the SHA-256 of its tars on all cores",
+        ours=f"{ours:.2f} GB/s", theirs=f"{theirs:.2f} GB/s", value=ratio(found, "ours", "sha256"), unit="x", target=0.7,
+    )  # fmt: skip
 
 
 def in_a_process(path: Path) -> dict[str, float]:

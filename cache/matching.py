@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Literal
@@ -10,7 +11,8 @@ import numpy as np
 
 from ..datasets.samples import MISSING, Samples, files_at
 from ..datasets.shards.copies import Copy, read_copy
-from ..datasets.shards.files import places
+from ..datasets.shards.files import image_digest, places
+from ..datasets.shards.index import RESTORE
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
@@ -19,6 +21,7 @@ from .store import Store
 Missing = Literal["stop", "drop"]
 """What to do about images that a copy lacks: refuse it, or leave them out with the views that they are mixed into."""
 _NAMED, _PLACES = 3, 5  # images and places that a line names
+_AT_ONCE = 16
 
 
 def find_samples(
@@ -37,10 +40,32 @@ def find_samples(
     """
     urls = places(shards, folders=True)
     try:
-        store.manifest.locate(urls)
+        samples = store.samples(store.manifest.locate(urls), mirror)
     except InputError as other:
         return _matched(store, urls, mirror, other, missing, reporter)
-    return store.samples(urls, mirror)
+    if packed_otherwise := _packed_otherwise(store, samples):
+        return _matched(store, urls, mirror, packed_otherwise, missing, reporter)
+    return samples
+
+
+def _packed_otherwise(store: Store, samples: Samples) -> InputError | None:
+    """Return how a local shard of a store's name and size begins with another image than the store's, if one does."""
+    digest = store.digests()
+    if digest is None or samples.supply:  # what comes from far away is verified whole
+        return None
+
+    def begins(shard: int) -> bool:
+        try:
+            return image_digest(samples.read(shard, 0)) == int(digest[shard, 0])
+        except InputError:
+            return False
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        alike = list(pool.map(begins, range(len(store.counts))))
+    if all(alike):
+        return None
+    name = store.manifest.shard_names[alike.index(False)]
+    return InputError(f"shard {name}", "what the store was made from", "other images in it", RESTORE)
 
 
 def _matched(

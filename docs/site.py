@@ -22,7 +22,7 @@ FROM_ROOT = {
 }
 """The root's pages, and what they are called in the site."""
 CONTENTS = {
-    "Use it": ["variables", "paper", "cluster", "remote", "recipes", "inspect", "faults", "commands"],
+    "Use it": ["variables", "paper", "cluster", "remote", "copies", "recipes", "inspect", "faults", "commands"],
     "What it reaches": ["results", "parity", "benchmarks"],
     "Take it further": ["design", "loop", "contributing", "changelog", "security"],
 }

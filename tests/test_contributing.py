@@ -34,7 +34,7 @@ from distillcache.cache.store import Store
 from pathlib import Path
 cache("store.zarr")
 group = zarr.open_group("store.zarr", mode="r")
-assert group.attrs["format"] == 4 and group["confidence"].dtype == np.float16
+assert group.attrs["format"] == 5 and group["confidence"].dtype == np.float16
 kept = group["confidence"][:, 0, :12]
 assert kept.shape == (6, 12) and (kept > 1 / CLASSES).all() and (kept <= 1).all()
 assert Store(Path(OLD)).views == 6

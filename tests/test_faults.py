@@ -12,6 +12,8 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import zarr
@@ -259,7 +261,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
         b"x\n", shards=bench.shard
     ),
     "another --exclude than the store's": lambda bench: bench.exclude(b"photo000\n", store=bench.store),
-    "a store of a newer format": lambda bench: bench.attributes(format=4).train(),
+    "a store of a newer format": lambda bench: bench.attributes(format=5).train(),
     "damaged attributes": lambda bench: bench.attributes(recipe=[]).train(),
     "attributes that are no JSON": lambda bench: bench.file(
         "store.zarr/zarr.json", b'{"zarr_format": 3, "node_ty'
@@ -273,7 +275,28 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "another image size than the store's": lambda bench: bench.cache("--image-size", 48, store=bench.store),
     "another seed than the store's": lambda bench: bench.cache("--seed", 1, store=bench.store),
     "another --topk than the store's": lambda bench: bench.cache("--topk", 3, store=bench.store),
-    "a shard too few": lambda bench: bench.train(shards=bench.shards.replace("*", "0")),
+    "images that are missing": lambda bench: bench.train(shards=bench.shards.replace("*", "0")),
+    "none of the images": lambda bench: bench.file("val/cat/x.jpg", b"\xff\xd8 another").train(
+        shards=bench.folder / "val"
+    ),
+    "other shards, and a store without digests": lambda bench: bench.without("store.zarr/digest").train(
+        shards=bench.shards.replace("*", "0")
+    ),
+    "a part that names nothing": lambda bench: bench.train("--subset", "test-*"),
+    "a damaged Parquet file": lambda bench: bench.train(
+        shards=bench.file("a.parquet", b"PAR1 and no more").folder / "a.parquet"
+    ),
+    "a Parquet file without images": lambda bench: parquet(bench).train(shards=bench.folder / "a.parquet"),
+    "caching on with a shard too few": lambda bench: bench.cache(
+        store=bench.store, shards=bench.shards.replace("*", "0")
+    ),
+    "upgrading with other shards": lambda bench: renamed_shard(bench).run(
+        "upgrade", bench.without("store.zarr/digest").store, "--shards", bench.shards
+    ),
+    "packing like a store, and otherwise": lambda bench: bench.run(
+        "make-shards", "--like", bench.store, bench.folder, bench.folder / "out", "--per-shard", 5
+    ),
+    "a mirror that can't hold a copy that is packed otherwise": lambda bench: far_away_copy(bench),
     "a teacher's name that timm does not know": lambda bench: bench.cache("--teacher", "vgg", store=bench.store),
     "a store instead of a teacher": lambda bench: bench.cache("--teacher", bench.store, store=bench.store),
     "a teacher's folder without a model": lambda bench: bench.without("teacher/config.json").cache(store=bench.store),
@@ -477,17 +500,17 @@ def _(bench: Bench) -> Result:
     return bench.inspect("verify", "--shards", bench.shards, "--teacher", bench.teacher)
 
 
-@fault("a shard too many")
+@fault("caching on with a shard too many")
 def _(bench: Bench) -> Result:
     shutil.copy(bench.shards.replace("*", "0"), bench.folder / "train-2.tar")
-    return bench.train()
+    return bench.cache(store=bench.store)
 
 
-@fault("a shard of another size")
+@fault("caching on with a shard of another size")
 def _(bench: Bench) -> Result:
     with Path(bench.shards.replace("*", "0")).open("ab") as file:
         file.write(bytes(512))
-    return bench.train()
+    return bench.cache(store=bench.store)
 
 
 @fault("caching on from a shard that was changed")
@@ -501,17 +524,6 @@ def _(bench: Bench) -> Result:
 def _(bench: Bench) -> Result:
     rename(Path(bench.shards.replace("*", "0")), b"photo000", b"photoXXX")
     return bench.inspect("verify", "--shards", bench.shards)
-
-
-@fault("a shard packed in another order")
-def _(bench: Bench) -> Result:
-    path = Path(bench.shards.replace("*", "0"))
-    whole, last = path.read_bytes(), 3 * 512
-    with tarfile.open(path) as tar:
-        last = next(member.offset for member in tar if member.name == "photo011.cls")
-        first = next(member.offset for member in tar if member.name == "photo001.cls")
-    path.write_bytes(whole[first:last] + whole[:first] + whole[last:])
-    return bench.train()
 
 
 @fault("an image replaced by one of the same size")
@@ -567,6 +579,25 @@ def _(bench: Bench) -> Result:
     (bench.folder / "out").mkdir()
     torch.save({"format": 5}, bench.folder / "out" / "last.pt")
     return bench.train()
+
+
+def parquet(bench: Bench) -> Bench:
+    pq.write_table(pa.table({"label": [1], "picture": ["cat.jpg"]}), bench.folder / "a.parquet")
+    return bench
+
+
+def renamed_shard(bench: Bench) -> Bench:
+    rename(Path(bench.shards.replace("*", "0")), b"photo000", b"photoXXX")
+    return bench
+
+
+def far_away_copy(bench: Bench) -> Result:
+    """Train on the shards of a web server under other names, of which the mirror holds one at a time."""
+    for number in (0, 1):
+        Path(bench.shards.replace("*", str(number))).rename(bench.folder / f"other-{number}.tar")
+    with Server(bench.folder) as server:
+        shards = f"{server.url}/other-{{0,1}}.tar"
+        return bench.train("--mirror", bench.folder / "mirror", "--mirror-size", 600_000, shards=shards)
 
 
 def far_away(bench: Bench, *more: object, answer: int = 0) -> Result:

@@ -44,7 +44,7 @@ def _layout(path: str) -> tuple[str, Sequence[int]]:
     columns = [file.schema.column(i).path for i in range(len(file.schema.names))]
     column = next((name for name in columns if name.endswith(".bytes")), "")
     if not column:
-        expected = "a column of images with the field `bytes`, such as image.bytes"
+        expected = "a column of images with their bytes, such as image.bytes"
         raise InputError(base_name(path), expected, f"the columns {', '.join(columns)}")
     rows = (file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))
     return column, [0, *accumulate(rows)]
