@@ -13,6 +13,7 @@ from .commands.inspect import inspect
 from .commands.mirror import mirror
 from .commands.options import Commands
 from .commands.pack import pack, unpack
+from .commands.publish import publish
 from .commands.shards import make_shards
 from .commands.train import train_student, train_teacher
 from .commands.upgrade import upgrade
@@ -24,7 +25,7 @@ SECTIONS = {
     "Shards and teacher, where you have none": (make_shards, train_teacher),
     "The two stages": (cache_teacher, train_student),
     "Afterwards": (evaluate, compare, inspect),
-    "Shards and stores from far away": (mirror, pack, unpack),
+    "Shards and stores from far away": (mirror, pack, unpack, publish),
     "Stores of older versions": (upgrade,),
 }
 

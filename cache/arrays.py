@@ -13,10 +13,10 @@ from .layout import arrays_by_view
 from .manifest import Manifest
 from .records import Probes
 
-OF_NUMBERS = ("seed", "target", "offset", "nbytes", "samples", "probe_views", "probe_logits", "probe_at")
-"""The arrays that are written once, but for `key` and `digest`."""
 DIGEST = "digest"
 """Of the image files, see `image_digest`; stores of formats 1 to 3 have none until they are upgraded."""
+PROBE_VIEWS, PROBE_DIGEST = "probe_views", "probe_digest"
+"""The pixels of the probes or, in a published store, what they are known by."""
 _COMPRESSION = ZstdCodec(level=3, checksum=True)
 _SHARDS_IN_A_CHUNK = 256  # of the arrays by sample: about two megabytes of seeds for ImageNet's shards
 
@@ -41,7 +41,10 @@ def create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probe
     if samples.digest is not None:
         put_digests(group, samples.digest)
     _put(group, "samples", samples.count.astype(np.uint32), ("shard",))
-    _put(group, "probe_views", probes.views, ("probe", "height", "width", "rgb"))
+    if probes.views is None:
+        put_probe_digests(group, probes)
+    else:
+        _put(group, PROBE_VIEWS, probes.views, ("probe", "height", "width", "rgb"))
     _put(group, "probe_logits", probes.logits, ("probe", "class"))
     _put(group, "probe_at", probes.at, ("probe", "place"))
 
@@ -49,6 +52,11 @@ def create_arrays(group: zarr.Group, manifest: Manifest, samples: Samples, probe
 def put_digests(group: zarr.Group, digest: NDArray[np.uint64]) -> None:
     """Write what the image files are known by, uint64 (shard, sample)."""
     _put_by_sample(group, DIGEST, digest)
+
+
+def put_probe_digests(group: zarr.Group, probes: Probes) -> None:
+    """Write what the probes' views are known by, uint64 (probe,)."""
+    _put(group, PROBE_DIGEST, probes.digests(), ("probe",))
 
 
 def _put_by_sample(group: zarr.Group, name: str, values: Any) -> None:

@@ -97,16 +97,20 @@ def _samples(chosen: Sequence[tuple[Store, int]]) -> Samples:
 
 
 def _probes(stores: Sequence[Store], names: Sequence[str]) -> Probes:
-    """Return a few probes of all stores, at the shards' new numbers."""
+    """Return a few probes of all stores, at the shards' new numbers; with their pixels, if all stores have those."""
+    all_of = [store.probes() for store in stores]
+    pixels = all(probes.views is not None for probes in all_of)
     found: dict[tuple[int, ...], tuple[Any, Any]] = {}
-    for store in stores:
-        probes = store.probes()
-        for place, view, logits in zip(probes.at.tolist(), probes.views, probes.logits, strict=True):
+    for store, probes in zip(stores, all_of, strict=True):
+        seen: Any = probes.views if pixels else probes.digests()
+        for place, view, logits in zip(probes.at.tolist(), seen, probes.logits, strict=True):
             found[(names.index(store.manifest.shards[place[0]].name), *place[1:])] = (view, logits)
     places = sorted(found)
     kept = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(_PROBES, len(places))).astype(int))]
+    views: Any = np.stack([found[place][0] for place in kept])
     return Probes(
-        views=np.stack([found[place][0] for place in kept]),
+        views=views if pixels else None,
+        digest=None if pixels else views,
         logits=np.stack([found[place][1] for place in kept]),
         at=np.array(kept, np.int32),
     )

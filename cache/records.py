@@ -6,17 +6,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.shards.files import image_digest
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probes:
     """A few whole views and what the teacher said of them, so that a replay can say how far it drifted.
 
     views uint8 (probe, height, width, 3); logits float32 (probe, class); at int32 (probe, 3): shard, sample, view.
+    A published store has no pixels, and instead of views their `digest`, uint64 (probe,).
     """
 
-    views: NDArray[np.uint8]
+    views: NDArray[np.uint8] | None
     logits: NDArray[np.float32]
     at: NDArray[np.int32]
+    digest: NDArray[np.uint64] | None = None
+
+    def digests(self) -> NDArray[np.uint64]:
+        """Return the digests of the views, as `view_digests` has them."""
+        if self.views is not None:
+            return view_digests(self.views)
+        assert self.digest is not None
+        return self.digest
+
+
+def view_digests(views: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the digest of each view's bytes (n, height, width, 3), row by row, RGB: as of an image file's."""
+    return np.array([image_digest(view.tobytes()) for view in views], np.uint64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

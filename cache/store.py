@@ -18,7 +18,7 @@ from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
-from .arrays import DIGEST, OF_NUMBERS, create_arrays
+from .arrays import DIGEST, PROBE_DIGEST, PROBE_VIEWS, create_arrays
 from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
@@ -172,8 +172,7 @@ class Store:
         for name in self.by_view:
             if name == "label":  # commits: what it stands for is on disk before it is, also if the power fails
                 self.chunks.sync(self.by_view[:-1], unit.block, unit.shard)
-            new = getattr(labels, name)
-            array = self._array(name)
+            new, array = getattr(labels, name), self._array(name)
             chunk = np.full((unit.views.stop - first, *array.shape[2:]), array.fill_value, array.dtype)
             if unit.views.start > first:
                 chunk[: unit.views.start - first] = self._read(name, (slice(first, unit.views.start), unit.shard))
@@ -237,9 +236,8 @@ class Store:
 
     def digests(self) -> NDArray[np.uint64] | None:
         """Return what the image files are known by (shard, sample), see `image_digest`; None without them."""
-        if not (self.storage.exists(f"{DIGEST}/zarr.json") and self._is_whole(DIGEST)):  # it may be a killed upgrade's
-            return None
-        return cast(NDArray[np.uint64], self._read(DIGEST))
+        whole = self.storage.exists(f"{DIGEST}/zarr.json") and self._is_whole(DIGEST)  # else a killed upgrade's
+        return cast(NDArray[np.uint64], self._read(DIGEST)) if whole else None
 
     def seeds(self, shard: int) -> NDArray[np.uint64]:
         """Return the augmentation seeds of a shard's samples."""
@@ -251,7 +249,7 @@ class Store:
 
     def raw_nbytes(self) -> dict[str, int]:
         """Return how many bytes each array of numbers would take uncompressed."""
-        return {name: self._array(name).nbytes for name in sorted([*self.by_view, *OF_NUMBERS])}
+        return {name: self._array(name).nbytes for name in self.chunks.nbytes() if name != "key"}
 
     def where(self, shard: int, sample: int) -> str:
         """Return how to name a sample to a user."""
@@ -268,7 +266,9 @@ class Store:
 
     def probes(self) -> Probes:
         """Return the probe views and what the teacher said of them."""
-        return Probes(views=self._read("probe_views"), logits=self._read("probe_logits"), at=self._read("probe_at"))
+        kept = self.storage.exists(f"{PROBE_VIEWS}/zarr.json")
+        pixels = {"views": self._read(PROBE_VIEWS)} if kept else {"views": None, "digest": self._read(PROBE_DIGEST)}
+        return Probes(logits=self._read("probe_logits"), at=self._read("probe_at"), **pixels)
 
     def _array(self, name: str) -> "zarr.Array[Any]":
         if name not in self._arrays:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from upath import UPath
 
-from ..cache.storage import PACKED, storage_at
+from ..cache.storage import PACKED, PUBLISHED, storage_at
 from ..cache.store import Store
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
+from ..runtime.remote import RemoteFile
 from .mirror import mirror_for
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ _NAMED = 3  # stores, runs or teachers, of a folder with many
 def open_store(path: AnyPath) -> Store:
     """Return the store at `path`; ValueError if something else is there, with what to do with it.
 
-    A packed one that is far away comes to the mirror that the command's options name.
+    A packed one that is far away comes to the mirror that the command's options name. A folder or a URL at which one
+    was published stands for that.
     """
+    path = _published(path)
     if isinstance(path, UPath):
         return Store(path, mirror_for([str(path)] if path.suffix == PACKED else []))
     if _is_store(path):
@@ -38,6 +41,15 @@ def open_store(path: AnyPath) -> Store:
         beside = _inside(path.parent, _STORE)
         found = f"nothing; beside it {beside}; name a store" if beside else "nothing; run cache-teacher first"
     raise InputError(path, "a store", found)
+
+
+def _published(path: AnyPath) -> AnyPath:
+    """Return the packed store that was published at `path`, where there is one and no other store."""
+    if isinstance(path, Path):
+        return path / PUBLISHED if not (path / _STORE).exists() and (path / PUBLISHED).is_file() else path
+    if path.suffix == PACKED or (path.protocol not in ("http", "https") and storage_at(path).exists(_STORE)):
+        return path
+    return path / PUBLISHED if RemoteFile(f"{str(path).rstrip('/')}/{PUBLISHED}").exists() else path
 
 
 def require_room_for_store(path: AnyPath) -> None:

@@ -102,6 +102,15 @@ def load_teacher(
     )
 
 
+def license_of(name: str) -> str:
+    """Return the licence that timm notes for the weights `name`, or `unknown`."""
+    try:
+        known = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no name of timm's, or weights that it does not know
+        known = None
+    return (known and known.license) or "unknown"
+
+
 def save_teacher(model: nn.Module, folder: Path, *, name: str, size: int, class_names: Sequence[str]) -> None:
     """Write a trained model in timm's local-dir form: model.safetensors and then config.json."""
     folder.mkdir(parents=True, exist_ok=True)

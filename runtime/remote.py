@@ -28,7 +28,7 @@ ANSWER_WITHIN = 60.0
 """Seconds for a block: a connection that stalls is given up, one of 70 kB/s is not."""
 _SLOWEST = 70_000  # bytes a second
 _PAUSES = (0.1, 10.0)  # seconds before the first repetition, and at most
-_VERSION = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created")
+_VERSION = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created", "blob_id")
 """Names under which file systems say what changes with a file's bytes."""
 _SERVERS_FAULT, _TRY_AGAIN = 500, (408, 425, 429)
 """From which answer on, and which of those below, a later request may succeed."""
@@ -244,8 +244,10 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _status(error: BaseException) -> int:
-    """Return the status of an HTTP answer, as aiohttp and botocore keep it, or 0."""
+    """Return the status of an HTTP answer, as aiohttp, botocore and httpx keep it, or 0."""
     response = getattr(error, "response", None)
+    if isinstance(found := getattr(response, "status_code", None), int):
+        return found
     if isinstance(response, dict):
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     status = getattr(error, "status", None)

@@ -296,6 +296,12 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "packing like a store, and otherwise": lambda bench: bench.run(
         "make-shards", "--like", bench.store, bench.folder, bench.folder / "out", "--per-shard", 5
     ),
+    "publishing where something is published": lambda bench: bench.file("published/store.zarr.zip", b"").run(
+        "publish", bench.store, bench.folder / "published"
+    ),
+    "publishing what is not finished": lambda bench: bench.without("store.zarr/label/c/0/1/0").run(
+        "publish", bench.store, bench.folder / "published"
+    ),
     "a mirror that can't hold a copy that is packed otherwise": lambda bench: far_away_copy(bench),
     "a teacher's name that timm does not know": lambda bench: bench.cache("--teacher", "vgg", store=bench.store),
     "a store instead of a teacher": lambda bench: bench.cache("--teacher", bench.store, store=bench.store),

@@ -16,6 +16,8 @@ from .zipped import ZippedStorage
 
 PACKED = ".zip"
 """How the name of a packed store ends."""
+PUBLISHED = "store.zarr.zip"
+"""The packed store in a folder that distillcache published."""
 
 
 def storage_at(path: AnyPath, mirror: Mirror = DEFAULT) -> Storage:
