@@ -140,7 +140,7 @@ def test_a_job_whose_time_is_up_is_requeued_before_that(
 ) -> None:
     flags = f"--image-size {SIZE} --device cpu --views 24 --batch-size 1 --workers 0"
     job = slurm.submit(
-        "--nodes", 1, "--ntasks-per-node", 2, "--time", 1, "--signal", "USR1@55", JOBS / "cache.sbatch",
+        "--nodes", 1, "--ntasks-per-node", 2, "--time", 1, "--signal", "USR1@40", JOBS / "cache.sbatch",
         SHARDS=shards, CACHE=tmp_path / "c.zarr", TEACHER=teacher_folder, FLAGS=flags,
     )  # fmt: skip
     assert slurm.ends(job) == "COMPLETED", slurm.said()

@@ -219,20 +219,20 @@ def test_shards_are_made_once_more_out_of_any_copy(teacher: Teacher, shards: str
 def test_an_older_store_is_upgraded_with_its_own_shards(tmp_path: Path, shards: str) -> None:
     old = tmp_path / "old.zarr"
     shutil.copytree(Path(__file__).parent / "format3" / "store.zarr", old)
-    own = Path(__file__).parent / "format1" / "photos-0.tar"
+    own = Path(__file__).parent / "format3" / "photos-3.tar"
     copy = pack_as("folder", tmp_path / "copy", list(images_of(str(own))))
     refused = run("inspect", "verify", old, "--shards", copy)
     assert refused.exit_code == 2 and "and any copy will do: distillcache upgrade" in refused.stderr, refused.stderr
     labels = (old / "label" / "c" / "0" / "0" / "0").read_bytes()
     done = run("upgrade", old, "--shards", own)
-    assert done.exit_code == 0 and "digests of 7 images kept" in done.stdout, done.output
+    assert done.exit_code == 0 and "digests of 13 images kept" in done.stdout, done.output
     assert json.loads((old / "zarr.json").read_text())["attributes"]["format"] == 4
     assert (old / "label" / "c" / "0" / "0" / "0").read_bytes() == labels
     verified = run("inspect", "verify", old, "--shards", copy)
-    assert verified.exit_code == 0 and "42 views, all as stored" in verified.stdout, verified.output
-    assert "has the digests of its 7 images already" in run("upgrade", old, "--shards", own).stdout
+    assert verified.exit_code == 0 and "78 views, all as stored" in verified.stdout, verified.output
+    assert "has the digests of its 13 images already" in run("upgrade", old, "--shards", own).stdout
     (old / "digest" / "c" / "0" / "0").unlink()  # as a kill during an upgrade leaves it
-    assert "digests of 7 images kept" in run("upgrade", old, "--shards", own).stdout
+    assert "digests of 13 images kept" in run("upgrade", old, "--shards", own).stdout
     assert run("upgrade", old, "--shards", expand(shards)[0]).exit_code == 2
 
 
