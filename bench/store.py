@@ -160,7 +160,7 @@ def found_in_a_copy(folder: Path) -> Figure:
     nbytes = sum(path.stat().st_size for path in paths)
 
     def read() -> int:
-        read_copy(f"{folder}/copy-*.tar", Mirror(Path(tempfile.mkdtemp(dir=folder))))
+        read_copy([*map(str, paths)], Mirror(Path(tempfile.mkdtemp(dir=folder))))
         return nbytes
 
     def hashed() -> int:

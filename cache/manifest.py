@@ -51,6 +51,8 @@ class Manifest:
     """How many views there were each time more were asked for."""
     skipped: tuple[Skipped, ...] = ()
     """Samples of the shards that are not in the store: excluded by a user, or of images that can't be used."""
+    format: int = FORMAT
+    """As it was written; what is written from now on is `FORMAT`."""
     logits: int = 0
     """Bits in which every class's logit is kept; 0: they are not, as in all stores of formats 1 and 2."""
 
@@ -62,7 +64,7 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes as JSON would hold them."""
         fields = dataclasses.asdict(self) | {"recipe": self.recipe.to_dict()}
-        return {"format": FORMAT, "recipe_fingerprint": self.recipe.fingerprint, **fields}
+        return {"recipe_fingerprint": self.recipe.fingerprint, **fields, "format": FORMAT}
 
     @classmethod
     def from_dict(cls, attributes: dict[str, Any]) -> "Manifest":
@@ -83,7 +85,7 @@ class Manifest:
                 "extended": tuple(fields["extended"]),
                 "skipped": tuple(Skipped(**sample) for sample in fields.get("skipped", ())),
             }
-            manifest = cls(**(fields | structured))
+            manifest = cls(**(fields | structured), format=written)
             for record in (manifest, manifest.teacher, *manifest.shards, *manifest.skipped):
                 require_types(record)
             return manifest

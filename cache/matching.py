@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import PurePosixPath
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from ..datasets.samples import MISSING, Samples, files_at
-from ..datasets.shards.copies import Copy, read_copy
-from ..datasets.shards.files import image_digest, places
+from ..datasets.shards.copies import Copy, copy_places, read_copy
+from ..datasets.shards.files import image_digest
 from ..datasets.shards.index import RESTORE
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.errors import InputError
@@ -30,21 +30,24 @@ def find_samples(
     mirror: Mirror = DEFAULT,
     *,
     missing: Missing = "stop",
+    remedy: str = "name what holds them too",
     reporter: Reporter = SILENT,
 ) -> Samples:
-    """Return the samples of a store, to be read from any copy of its images: `shards`, see `places`.
+    """Return the samples of a store, to be read from any copy of its images: `shards`, see `copy_places`.
 
     The shards that the store was made from are known by their names and sizes. Of other tars, Parquet files and folders
     every image is read once, and known by its digest; `reporter` counts them and logs how many were found where. Raises
-    ValueError where the store has no digests and where images are missing, unless `missing` is `drop`.
+    ValueError where the store has no digests and where images are missing, with what the caller's `remedy` for that is,
+    unless `missing` is `drop`.
     """
-    urls = places(shards, folders=True)
+    urls = copy_places(shards)
+    finding = partial(_matched, store, urls, mirror, None if missing == "drop" else remedy, reporter)
     try:
         samples = store.samples(store.manifest.locate(urls), mirror)
     except InputError as other:
-        return _matched(store, urls, mirror, other, missing, reporter)
+        return finding(other)
     if packed_otherwise := _packed_otherwise(store, samples):
-        return _matched(store, urls, mirror, packed_otherwise, missing, reporter)
+        return finding(packed_otherwise)
     return samples
 
 
@@ -69,7 +72,7 @@ def _packed_otherwise(store: Store, samples: Samples) -> InputError | None:
 
 
 def _matched(
-    store: Store, urls: Sequence[str], mirror: Mirror, other: InputError, missing: Missing, reporter: Reporter
+    store: Store, urls: Sequence[str], mirror: Mirror, remedy: str | None, reporter: Reporter, other: InputError
 ) -> Samples:
     """Return the samples of a copy that is not the store's own shards, as `other` says."""
     digest, samples = store.digests(), store.samples()
@@ -84,8 +87,10 @@ def _matched(
     row = np.where(real, copy.find(digest, samples.nbytes), -1)
     found = row >= 0
     reporter.log(_told(copy, row[found], int(real.sum())))
-    if missing == "stop" or not found.any():
-        _require_all(store, found | ~real, other)
+    if not found.any():
+        _require_all(store, found | ~real, other.remedy)
+    if remedy is not None:
+        _require_all(store, found | ~real, remedy)
     used, file = np.unique(copy.file[row[found]], return_inverse=True)
     files = files_at([copy.files[i] for i in used], [copy.shards[i] for i in used], mirror)
     columns = {name: np.zeros_like(getattr(samples, name)) for name in ("offset", "nbytes")}
@@ -96,24 +101,21 @@ def _matched(
     return replace(samples, **files, **columns, file=numbers)
 
 
-def _require_all(store: Store, there: "np.typing.NDArray[np.bool_]", other: InputError) -> None:
+def _require_all(store: Store, there: "np.typing.NDArray[np.bool_]", remedy: str) -> None:
     """Raise ValueError that names the first of the images that are not there."""
     if there.all():
         return
     lacking, total = np.argwhere(~there), int(store.counts.sum())
     named = ", ".join(f"{store.manifest.shards[s].name} {store.keys(s)[i]}" for s, i in lacking[:_NAMED].tolist())
     found = f"{total - len(lacking):,}; missing are {named}{' ...' * (len(lacking) > _NAMED)}"
-    remedy = "name what holds them too" if len(lacking) < total else other.remedy
-    remedy += ", or leave them out: `missing=drop`" if len(lacking) < total else ""
     raise InputError("`shards`", f"the store's {total:,} images, in any copy of them", found, remedy)
 
 
 def _told(copy: Copy, rows: "np.typing.NDArray[np.int64]", total: int) -> str:
     """Return the line that says how many images were found where."""
-    files = Counter(copy.file[rows].tolist())
     where: Counter[str] = Counter()
-    for file, images in files.items():
-        where[str(PurePosixPath(copy.files[file]).parent)] += images
+    for file, images in Counter(copy.file[rows].tolist()).items():
+        where[copy.where[file]] += images
     told = [f"{images:,} in {folder}" for folder, images in where.most_common(_PLACES)]
     more = f", and in {len(where) - len(told):,} other folders" if len(where) > len(told) else ""
-    return f"{len(rows):,} of the store's {total:,} images found: {', '.join(told)}{more}"
+    return f"{len(rows):,} of the store's {total:,} images found" + f": {', '.join(told)}{more}" * bool(told)

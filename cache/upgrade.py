@@ -13,13 +13,11 @@ from .claims import Claims
 from .store import Store
 
 
-def upgrade(store: Store, samples: Samples, claims: Claims, *, reporter: Reporter = SILENT) -> bool:
-    """Keep the digests of a store's images, read from the shards that it was made from; return whether it had none.
+def upgrade(store: Store, samples: Samples, claims: Claims, *, reporter: Reporter = SILENT) -> None:
+    """Keep the digests of a store's images, read from the shards that it was made from.
 
     `reporter` counts shards. Labels and checks stay as they are. Raises ValueError for a shard that was changed.
     """
-    if store.digests() is not None:
-        return False
     digest = np.zeros(samples.seed.shape, np.uint64)
     pool = ThreadPoolExecutor(usable_cores())
 
@@ -46,4 +44,3 @@ def upgrade(store: Store, samples: Samples, claims: Claims, *, reporter: Reporte
             store.storage.sync(f"{DIGEST}/{file}")
         store.record()  # with the format that is written now
         store.reopen()
-    return True

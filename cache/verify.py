@@ -10,6 +10,7 @@ from ..datasets.augment.evidence import differing
 from ..datasets.loader import Loader
 from ..datasets.order import ALONE, Rows
 from ..datasets.samples import Samples
+from ..datasets.shards.files import image_digest
 from ..datasets.views import Renderer, Views
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
@@ -121,7 +122,8 @@ def require_same_views(store: Store, samples: Samples) -> None:
 def rows_to_verify(store: Store, samples: Samples, views: range, fraction: float) -> list[Rows]:
     """Return the cached rows of `views`, unit by unit: of each cycle a `fraction` of its groups, chosen at random.
 
-    Of images that are not there nothing is chosen. Raises ValueError if no row is.
+    Where that is less than a group, one or a few. Of images that are not there nothing is chosen. Raises ValueError if
+    no row is.
     """
     chosen, order, rng = [], replace(store.order(), there=samples.there), np.random.default_rng(0)
     of_group = order.repeats * (order.recipe.group if order.recipe.mixes else 1)
@@ -138,6 +140,8 @@ def rows_to_verify(store: Store, samples: Samples, views: range, fraction: float
             keep = lucky[group] & (rows.view >= asked.start) & (rows.view < asked.stop)
             chosen.append(order.shown(rows[np.flatnonzero(keep)]))
     if not any(map(len, chosen)):
+        if 0 < fraction < 1:  # of a small store the share may be less than one group
+            return rows_to_verify(store, samples, views, min(1.0, 10 * fraction))
         raise InputError("verify", "some of the cached views", "none", "take more `views` or a larger `fraction`")
     return [rows for rows in chosen if len(rows)]
 
@@ -166,8 +170,7 @@ def verify(
     there = min(total, int(samples.there.sum()))
     found = Verification(images=there, of_images=total, missing=_missing(store), drift=drift(store, samples))
     if digests and samples.as_stored:
-        differences = (samples.difference(*numbered) for numbered in enumerate(store.manifest.shards))
-        found.changed = [str(error) for error in differences if error]
+        found.changed = list(_changed(store, samples))
     for shard in range(len(store.manifest.shards)):
         store.keys(shard)  # raises where they are damaged
 
@@ -181,6 +184,20 @@ def verify(
             _compare(store, rows, views, teacher, found)
             reporter.advance(len(rows))
     return found
+
+
+def _changed(store: Store, samples: Samples) -> Iterator[str]:
+    """Yield what of the shards is not as it was: the images, or of a store that does not know those, the shards."""
+    known = store.digests()
+    for shard, expected in enumerate(store.manifest.shards):
+        if not (changed := samples.difference(shard, expected)):
+            continue
+        if known is None:
+            yield str(changed)
+            continue
+        for sample in range(int(store.counts[shard])):
+            if image_digest(samples.read(shard, sample)) != int(known[shard, sample]):
+                yield f"{store.where(shard, sample)}: another image"
 
 
 def _compare(store: Store, rows: Rows, views: Views, teacher: Teacher | None, found: Verification) -> None:

@@ -80,6 +80,12 @@ SEED = click.IntRange(0, 2**63 - 1)
 shards_option = click.option(
     "--shards", multiple=True, required=True, help="Paths, globs, braces or URLs of WebDataset tars."
 )
+copy_option = click.option(
+    "--shards",
+    multiple=True,
+    required=True,
+    help="Any copy of the store's images: paths, globs, braces or URLs of tars and Parquet files, or folders.",
+)
 val_shards_option = click.option("--val-shards", multiple=True, help="Held-out shards, to measure top-1 on.")
 workers_option = click.option(
     "--workers",

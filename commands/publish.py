@@ -11,6 +11,16 @@ from .options import say, store_argument, with_options
 from .paths import FOLDER, NAME
 from .progress import bar
 
+_USE = """\
+```sh
+# with distillcache installed
+distillcache inspect verify PLACE --shards MY_IMAGES --fraction 0.001
+distillcache train-student --cache PLACE --shards MY_IMAGES --out runs/tiny
+```
+
+`MY_IMAGES` are tars, Parquet files or a folder. The first command says how many of the images are there, and whether
+the views that are made of them on this machine are those that the teacher saw."""
+
 
 @click.command("publish")
 @with_options(store_argument, click.argument("destination", type=FOLDER))
@@ -47,8 +57,14 @@ def publish(cache: AnyPath, destination: AnyPath, license_: str) -> None:
             found = stats(store, reporter=shown)
         teacher = store.manifest.teacher.name
         plot(found, folder / card.PLOT, f"{Path(teacher).name}: {store.views} views")
+        place = "THIS_FOLDER" if isinstance(destination, Path) else str(destination)
         text = card.card(
-            store, found, sha256, place=str(destination), license=license_, teacher_license=license_of(teacher)
+            store,
+            found,
+            sha256,
+            use=_USE.replace("PLACE", place),
+            license=license_,
+            teacher_license=license_of(teacher),
         )
         atomic.write_text(folder / "README.md", text)
         publishing.put(folder, destination)

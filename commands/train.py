@@ -14,6 +14,7 @@ from .mirror import mirror_for, mirror_options
 from .options import (
     SEED,
     cache_option,
+    copy_option,
     device_and_workers,
     device_option,
     missing_option,
@@ -66,7 +67,7 @@ _optimizer_options = (
 
 @click.command("train-student")
 @with_options(
-    shards_option, cache_option(required=False, what="The Zarr store, a path or URL.  [default: no teacher's labels]")
+    copy_option, cache_option(required=False, what="The Zarr store, a path or URL.  [default: no teacher's labels]")
 )
 @click.option("--out", type=FOLDER, required=True, help="Folder for the student, a path or URL.")
 @click.option("--model", type=NAME, default="deit_tiny_distilled_patch16_224", show_default=True, help="A timm name.")

@@ -29,8 +29,11 @@ def upgrade(cache: AnyPath, shards: Sequence[str], take_over: bool) -> None:
     store = open_store(cache)
     if not store.storage.writable:
         raise InputError(cache, "a store that can be written", "one that can't", "unpack it: distillcache unpack")
+    images = f"{int(store.counts.sum()):,} images"
+    if store.digests() is not None:
+        say(f"{cache}: has the digests of its {images} already")
+        return
     samples = store.samples(expand(shards), mirror_for(shards))
     with claims_on(cache, take_over=take_over) as claims, bar("upgrade", len(store.counts), "shards") as shown:
-        changed = keep_digests(store, samples, claims, reporter=shown)
-    images = f"{int(store.counts.sum()):,} images"
-    say(f"{cache}: {f'digests of {images} kept' if changed else f'has the digests of its {images} already'}")
+        keep_digests(store, samples, claims, reporter=shown)
+    say(f"{cache}: digests of {images} kept")

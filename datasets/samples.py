@@ -64,7 +64,7 @@ class Samples:
 
     def _read(self, file: int, start: int, length: int) -> bytes:
         if file == MISSING:
-            raise InputError("", "an image", "none in this copy of the images")
+            raise InputError("", "an image", "none in this copy of the images", "name what holds it too")
         path, mirrored = self.paths[file], self.paths[file] != self.files[file]
         try:
             data = read_row(path, start) if is_parquet(self.files[file]) else read_range(path, start, length)

@@ -14,21 +14,13 @@ _ABOUT = """\
 What a teacher says of every augmented view of a training, by which students are distilled without running it. There
 are no images in here, nor parts of any: bring your own copy, in whatever packing. Every image is known by its bytes,
 and every view that is made of one is compared with a check before a student sees it."""
-_USE = """\
-```sh
-distillcache inspect verify PLACE --shards MY_IMAGES --fraction 0.001
-distillcache train-student --cache PLACE --shards MY_IMAGES --out runs/tiny
-```
-
-`MY_IMAGES` are tars, Parquet files or a folder. The first command says how many of the images are there, and whether
-the views that are made of them on this machine are those that the teacher saw."""
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-def card(store: Store, found: Stats, sha256: str, *, place: str, license: str, teacher_license: str) -> str:
+def card(store: Store, found: Stats, sha256: str, *, use: str, license: str, teacher_license: str) -> str:
     """Return the card of a store: what it is of, what it says, how to use it and how to verify it.
 
-    `found` are its statistics, `sha256` the digest of the packed file, `place` where it is published. `license` is that
+    `found` are its statistics, `sha256` the digest of the packed file, `use` how commands use it. `license` is that
     of the labels, an identifier as the Hub knows them.
     """
     facts = info(store)
@@ -46,12 +38,14 @@ def card(store: Store, found: Stats, sha256: str, *, place: str, license: str, t
         ("teacher", f"{teacher['name']}, {teacher['dtype']}, at {teacher['input_size']} pixels"),
         ("its weights", f"SHA-256 {teacher['sha256']}"),
         ("its licence", teacher_license),
+        ("licence of the labels", license),
         ("its top-1", measured),
         ("recipe", f"{recipe['name']} at {recipe['size']} pixels, fingerprint {facts['recipe_fingerprint']}"),
+        ("classes", f"{teacher['classes']:,}"),
         ("images", f"{facts['samples']:,} in {facts['shards']:,} shards"),
         ("views", f"{facts['views']:,} of each image, {facts['labels']:,} labels"),
         ("of each view", f"{kept}, and a check of its bytes"),
-        ("bytes", f"{facts['bytes']:,}, {facts['bytes_per_view']} a view"),
+        ("bytes", f"{facts['bytes']:,} in all, labels, checks and logits {facts['bytes_per_view']} a view"),
         ("agreement", f"{found.agreement:.2%} of the labels are the target, {found.partner:.2%} the mixed-in image's"),
         ("made by", ", ".join(" ".join(one) for one in facts["versions"].items())),
         (PUBLISHED, f"SHA-256 {sha256}"),
@@ -63,7 +57,7 @@ def card(store: Store, found: Stats, sha256: str, *, place: str, license: str, t
         _ABOUT,
         _table(("", ""), facts_of_it),
         "## Use it",
-        _USE.replace("PLACE", place),
+        use,
         "## What the teacher said",
         f"![Agreement of labels and targets]({PLOT})",
         "## The recipe",

@@ -21,7 +21,7 @@ def info(store: Store) -> dict[str, Any]:
     return {
         "path": str(store.path),
         "sha256": store.storage.sha256,
-        "format": manifest.to_dict()["format"],
+        "format": manifest.format,
         "created": manifest.created,
         "teacher": asdict(manifest.teacher),
         "teacher_top1": manifest.teacher_top1,

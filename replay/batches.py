@@ -95,6 +95,10 @@ class Replay:
     def require_views(self, epochs: int) -> None:
         """Raise ValueError if the store has too few views for `epochs`, or an epoch has not even one batch."""
         shortest = min(self._order.sizes(max(epochs, self._order.repeats)))
+        if not shortest:
+            raise InputError(
+                "`epochs`", "views in each epoch", "none in some", "take a larger `subset`, or more images"
+            )
         if shortest < self._batch_size:
             raise InputError("`batch_size`", f"at most an epoch's {shortest} views", self._batch_size)
         if self._store and not self._reuse and epochs > self._store.views:

@@ -7,23 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.store import Store
-from ..datasets.samples import Samples
 from ..runtime.errors import InputError
 
 _EXPECTED = "a share such as 0.1, images a class such as 50/class, or a pattern of shards' names"
 
 
-def subset(store: Store, samples: Samples, text: str) -> NDArray[np.bool_]:
+def subset(store: Store, text: str) -> NDArray[np.bool_]:
     """Return which images of a store (shard, sample) `text` names.
 
     A share of every shard's images or so many of each class are those of the lowest seeds, so that a smaller part lies
     within a larger one; a pattern names shards, of which all images are in. Raises ValueError if that is none.
     """
+    samples = store.samples()
     real = np.arange(samples.seed.shape[1]) < samples.count[:, None]
     if per_class := re.fullmatch(r"(\d+)/class", text):
         chosen = _lowest(samples.seed, samples.target.astype(np.int64), real, int(per_class[1]))
     elif share := re.fullmatch(r"\d*\.\d+|\d+(?:\.\d*)?%", text):
         part = float(share[0].rstrip("%")) / (100 if share[0].endswith("%") else 1)
+        if part > 1:
+            raise InputError("`subset`", "a share of at most 1, or 100%", repr(text))
         shard = np.broadcast_to(np.arange(len(real))[:, None], real.shape)
         chosen = _lowest(samples.seed, shard, real, np.ceil(part * samples.count).astype(np.int64)[shard[real]])
     else:

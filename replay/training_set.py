@@ -58,11 +58,13 @@ class TrainingSet:
         what they are mixed with, and their order, are those of the whole store. Raises ValueError if images are
         missing, unless `missing` is `drop`, or if `mirror` is too small.
         """
-        manifest = store.manifest
-        samples = find_samples(store, shards, mirror, missing=missing, reporter=reporter)
-        order, fingerprint = store.order(_window(samples, window)), manifest.fingerprint
-        if part:
-            order, fingerprint = replace(order, chosen=subset(store, samples, part)), f"{fingerprint}, subset {part}"
+        manifest, chosen = store.manifest, subset(store, part) if part else None
+        remedy = "name what holds them too, or leave them out: `missing=drop`"
+        samples = find_samples(store, shards, mirror, missing=missing, remedy=remedy, reporter=reporter)
+        order, fingerprint = replace(store.order(_window(samples, window)), chosen=chosen), manifest.fingerprint
+        if chosen is not None:
+            reporter.log(f"subset {part}: {int(chosen.sum()):,} of {int(store.counts.sum()):,} images")
+            fingerprint = f"{fingerprint}, subset {part}"
         if (lacking := int(store.counts.sum()) - int(samples.there.sum())) > 0:
             whole, order = sum(order.sizes(order.repeats)), replace(order, there=samples.there)
             left_out = 1 - sum(order.sizes(order.repeats)) / max(whole, 1)

@@ -249,7 +249,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "a store on a server that another job fills": lambda bench: bench.object(
         "taken.zarr.claim", b'{"job": "pid 7 on node3", "at": "2026-11-28T10:00:00+00:00", "nonce": "0"}'
     ).cache("--cache", "memory://bench/taken.zarr", shards=bench.shards),
-    "a store in a folder of a web server": lambda bench: bench.train("--cache", "https://example.org/c.zarr"),
+    "a store in a folder of a web server": lambda bench: web_folder(bench),
     "a store where there is something else on a server": lambda bench: bench.object(
         "other.zarr/holiday.jpg", b""
     ).cache("--cache", "memory://bench/other.zarr", shards=bench.shards),
@@ -526,10 +526,10 @@ def _(bench: Bench) -> Result:
     return bench.cache(store=bench.store)
 
 
-@fault("verifying a shard whose keys were renamed")
+@fault("verifying a shard whose keys were renamed, and a store without digests")
 def _(bench: Bench) -> Result:
     rename(Path(bench.shards.replace("*", "0")), b"photo000", b"photoXXX")
-    return bench.inspect("verify", "--shards", bench.shards)
+    return bench.without("store.zarr/digest").inspect("verify", "--shards", bench.shards)
 
 
 @fault("an image replaced by one of the same size")
@@ -606,6 +606,11 @@ def far_away_copy(bench: Bench) -> Result:
         return bench.train("--mirror", bench.folder / "mirror", "--mirror-size", 600_000, shards=shards)
 
 
+def web_folder(bench: Bench) -> Result:
+    with Server(bench.folder) as server:
+        return bench.train("--cache", f"{server.url}/c.zarr")
+
+
 def far_away(bench: Bench, *more: object, answer: int = 0) -> Result:
     """Train on shards of a web server, which has an answer of its own if it is told one."""
     with Server(bench.folder, lambda request, number: answer and request.refuse(answer)) as server:
@@ -660,7 +665,10 @@ for option, value in BELOW.items():
     fault(f"{option} of stage 1 out of its range")(lambda bench, given=(option, value): bench.cache(*given))  # type: ignore[misc]
 
 
-VERIFIED = ("verifying a shard whose keys were renamed", "a label that the teacher did not give")  # a table, no error
+VERIFIED = (
+    "verifying a shard whose keys were renamed, and a store without digests",
+    "a label that the teacher did not give",
+)  # a table, no error
 
 
 def test_the_page_and_the_faults_are_the_same() -> None:

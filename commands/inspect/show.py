@@ -9,10 +9,10 @@ from ...runtime.errors import InputError
 from ...runtime.paths import AnyPath
 from ..mirror import mirror_options
 from ..options import (
+    copy_option,
     printable,
     require_output,
     say,
-    shards_option,
     store_argument,
     views_named,
     was_given,
@@ -23,7 +23,7 @@ from ..shards import stored_samples
 
 
 @click.command("show")
-@with_options(store_argument, click.argument("keys", nargs=-1, required=True), shards_option, *mirror_options)
+@with_options(store_argument, click.argument("keys", nargs=-1, required=True), copy_option, *mirror_options)
 @click.option("--out", type=PATH, default=Path("grid.png"), show_default=True, help="A PNG file.")
 @click.option("--views", default="8", show_default=True, help="How many views of each sample, or which: FIRST:END.")
 @click.option("--steps", is_flag=True, help="A row a view: from the original, step by step, to the mixed view.")

@@ -11,10 +11,10 @@ from ...runtime.paths import AnyPath
 from ..mirror import mirror_options
 from ..options import (
     as_json_flag,
+    copy_option,
     device_and_workers,
     device_option,
     say,
-    shards_option,
     store_argument,
     views_named,
     with_options,
@@ -26,7 +26,7 @@ from ..shards import stored_samples
 
 
 @click.command("verify")
-@with_options(store_argument, shards_option)
+@with_options(store_argument, copy_option)
 @click.option("--views", metavar="FIRST:END", help="Only these views of each sample, such as 0:3.  [default: all]")
 @click.option(
     "--fraction",

@@ -42,6 +42,8 @@ class Copy:
     """
 
     files: Sequence[str]
+    where: Sequence[str]
+    """The folder in which each file lies or, of an image's own file, the folder that was named."""
     shards: Sequence[Shard]
     file: NDArray[np.int32]
     offset: NDArray[np.uint64]
@@ -63,6 +65,7 @@ class _Found:
     """The images of one place: `files`, what of each the mirror needs to know, and the columns of `Copy`."""
 
     files: Sequence[str]
+    where: str
     shard: Shard
     file: NDArray[np.int32]
     offset: NDArray[np.uint64]
@@ -70,19 +73,32 @@ class _Found:
     digest: NDArray[np.uint64]
 
 
-def read_copy(specs: str | Sequence[str], mirror: Mirror, reporter: Reporter = SILENT) -> Copy:
-    """Return the images of the tars, Parquet files and folders that `specs` name; `reporter` counts images.
+def copy_places(specs: str | Sequence[str]) -> list[str]:
+    """Return the tars, Parquet files and folders of images that `specs` name, see `places`.
+
+    A folder in which tars or Parquet files lie stands for these.
+    """
+    found: list[str] = []
+    for place in places(specs, folders=True):
+        packed = [*Path(place).glob("*.tar"), *Path(place).glob("*.parquet")] if _is_folder(place) else []
+        found += map(str, sorted(packed)) if packed else [place]
+    return found
+
+
+def read_copy(found_at: Sequence[str], mirror: Mirror, reporter: Reporter = SILENT) -> Copy:
+    """Return the images of what `copy_places` found; `reporter` counts them.
 
     Raises ValueError for what can't be read.
     """
     pool = ThreadPoolExecutor(usable_cores())
     try:
-        found = list(pool.map(lambda place: _read(place, mirror, reporter), places(specs, folders=True)))
+        found = list(pool.map(lambda place: _read(place, mirror, reporter), found_at))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     begins = np.cumsum([0, *(len(one.files) for one in found)])
     return Copy(
         files=[file for one in found for file in one.files],
+        where=[one.where for one in found for _ in one.files],
         shards=[one.shard for one in found for _ in one.files],
         file=np.concatenate([one.file + begin for one, begin in zip(found, begins[:-1], strict=True)], dtype=np.int32),
         offset=np.concatenate([one.offset for one in found]),
@@ -114,7 +130,13 @@ def _read_file(place: str, mirror: Mirror, kept: Path, reporter: Reporter) -> _F
             reporter.advance(len(known["digest"]))
     shard = Shard(name=base_name(place), nbytes=status.st_size, sha256=held.sha256)
     columns = {name: known[name] for name in ("offset", "nbytes", "digest")}
-    return _Found(files=[place], shard=shard, file=np.zeros(len(columns["digest"]), np.int32), **columns)
+    return _Found(
+        files=[place],
+        where=place.rpartition("/")[0] or ".",
+        shard=shard,
+        file=np.zeros(len(columns["digest"]), np.int32),
+        **columns,
+    )
 
 
 def _columns(found: Sequence[tuple[int, int, int]]) -> dict[str, NDArray[Any]]:
@@ -172,6 +194,7 @@ def _read_folder(place: str, mirror: Mirror, kept: Path, reporter: Reporter) -> 
         _save(kept, {"names": np.frombuffer(encoded, np.uint8), "nbytes": nbytes, "time": time, "digest": digest})
     return _Found(
         files=[f"{place}/{name}" for name in names],
+        where=place,
         shard=Shard(name=base_name(place), nbytes=0, sha256=""),
         file=np.arange(len(names), dtype=np.int32),
         offset=np.zeros(len(names), np.uint64),

@@ -1,4 +1,4 @@
-"""Images in Parquet files, as Hugging Face's datasets keep them: a column of structs with the field `bytes`."""
+"""Images in Parquet files: in structs with the field `bytes`, as Hugging Face keeps them, or a column of binary."""
 
 import functools
 from bisect import bisect_right
@@ -41,8 +41,10 @@ def read_row(path: str, row: int) -> bytes:
 def _layout(path: str) -> tuple[str, Sequence[int]]:
     """Return the column of images, and the first row of each row group and of what would follow them."""
     file = _open(path)
-    columns = [file.schema.column(i).path for i in range(len(file.schema.names))]
-    column = next((name for name in columns if name.endswith(".bytes")), "")
+    found = [file.schema.column(i) for i in range(len(file.schema.names))]
+    columns = [column.path for column in found]
+    binary = [c.path for c in found if c.physical_type == "BYTE_ARRAY" and c.logical_type.type == "NONE"]
+    column = next((name for name in binary if name.endswith(".bytes")), next(iter(binary), ""))
     if not column:
         expected = "a column of images with their bytes, such as image.bytes"
         raise InputError(base_name(path), expected, f"the columns {', '.join(columns)}")

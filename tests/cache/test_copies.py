@@ -20,7 +20,7 @@ from distillcache.cache.matching import find_samples
 from distillcache.cache.store import Store
 from distillcache.datasets.order import ALONE, Rows
 from distillcache.datasets.shards import copies
-from distillcache.datasets.shards.copies import read_copy
+from distillcache.datasets.shards.copies import copy_places, read_copy
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.mirror import Mirror
 from distillcache.datasets.shards.writing import make_shards
@@ -175,6 +175,8 @@ def test_a_subset_is_a_part_of_the_whole_order(store: Store, shards: str) -> Non
     assert {shard for shard, _ in images["train-1*"]} == {1} and len(images["train-1*"]) == store.counts[1]
     with pytest.raises(ValueError, match=r"`subset`: expected a share such as 0.1, .*, found 'val-'"):
         TrainingSet.stored(store, shards, part="val-")
+    with pytest.raises(ValueError, match=r"`subset`: expected a share of at most 1, or 100%, found '150%'"):
+        TrainingSet.stored(store, shards, part="150%")
 
 
 def test_one_reading_is_kept_as_long_as_sizes_and_times_hold(
@@ -186,19 +188,19 @@ def test_one_reading_is_kept_as_long_as_sizes_and_times_hold(
     mirror = Mirror(tmp_path / "mirror")
     for kind in ("tars", "folder", "parquet"):
         place = pack_as(kind, tmp_path / kind, photos)
-        first = read_copy(place, mirror)
+        first = read_copy(copy_places(place), mirror)
         assert len(hashed) == 24 and sorted(hashed) == sorted(first.nbytes.tolist())
         hashed.clear()
-        again = read_copy(place, mirror)
+        again = read_copy(copy_places(place), mirror)
         assert not hashed and np.array_equal(again.digest, first.digest) and again.files == first.files
     changed = next((tmp_path / "folder").rglob("*.JPEG"))
     changed.write_bytes(changed.read_bytes()[:-1] + b"?")
     os.utime(changed, (1, 1))
-    assert not np.array_equal(np.sort(read_copy(tmp_path.joinpath("folder").as_posix(), mirror).digest), first.digest)
+    assert not np.array_equal(np.sort(read_copy([f"{tmp_path}/folder"], mirror).digest), first.digest)
     assert len(hashed) == 1
     for kept in (tmp_path / "mirror" / "copies").iterdir():
         kept.write_bytes(kept.read_bytes()[:40])
-    assert len(read_copy(place, mirror).digest) == 24 and len(hashed) == 25
+    assert len(read_copy(copy_places(place), mirror).digest) == 24 and len(hashed) == 25
 
 
 def test_shards_are_made_once_more_out_of_any_copy(teacher: Teacher, shards: str, tmp_path: Path) -> None:
@@ -208,12 +210,23 @@ def test_shards_are_made_once_more_out_of_any_copy(teacher: Teacher, shards: str
         path.write_bytes(photo)
     make_shards(str(tmp_path / "source"), tmp_path / "own", per_shard=8)
     store = cached(tmp_path / "a.zarr", expand(f"{tmp_path}/own/*.tar"), teacher, views=3)
-    copy = pack_as("parquet", tmp_path / "parquet", photos_of(shards))
-    done = run("make-shards", "--like", store.path, copy, tmp_path / "again")
+    pack_as("parquet", tmp_path / "parquet", photos_of(shards))
+    done = run("make-shards", "--like", store.path, tmp_path / "parquet", tmp_path / "again")
     assert done.exit_code == 0 and "3 shards as" in done.stdout and "byte by byte" in done.stdout, done.output
     for path in (tmp_path / "own").glob("train-*.tar"):
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
     assert (tmp_path / "again" / "SHA256SUMS").read_text() == (tmp_path / "own" / "SHA256SUMS").read_text()
+
+
+def test_shards_that_others_made_are_packed_with_the_same_images(store: Store, shards: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"jpg": photos_of(shards)}), tmp_path / "plain.parquet")  # a column of binary
+    done = run("make-shards", "--like", store.path, tmp_path / "plain.parquet", tmp_path / "again")
+    assert done.exit_code == 0 and "0 byte by byte, and the others by their images" in done.stdout, done.output
+    verified = run("inspect", "verify", store.path, "--shards", f"{tmp_path}/again/*.tar")
+    assert verified.exit_code == 0 and "138 views, all as stored" in verified.stdout, verified.output
+    few = pack_as("folder", tmp_path / "few", photos_of(shards)[:5])
+    lacking = run("make-shards", "--like", store.path, few, tmp_path / "none")
+    assert lacking.exit_code == 2 and lacking.stderr.strip().endswith("...; name what holds them too"), lacking.stderr
 
 
 def test_an_older_store_is_upgraded_with_its_own_shards(tmp_path: Path, shards: str) -> None:
@@ -224,6 +237,7 @@ def test_an_older_store_is_upgraded_with_its_own_shards(tmp_path: Path, shards: 
     refused = run("inspect", "verify", old, "--shards", copy)
     assert refused.exit_code == 2 and "and any copy will do: distillcache upgrade" in refused.stderr, refused.stderr
     labels = (old / "label" / "c" / "0" / "0" / "0").read_bytes()
+    assert run("upgrade", old, "--shards", expand(shards)[0]).exit_code == 2
     done = run("upgrade", old, "--shards", own)
     assert done.exit_code == 0 and "digests of 13 images kept" in done.stdout, done.output
     assert json.loads((old / "zarr.json").read_text())["attributes"]["format"] == 4
@@ -233,7 +247,6 @@ def test_an_older_store_is_upgraded_with_its_own_shards(tmp_path: Path, shards: 
     assert "has the digests of its 13 images already" in run("upgrade", old, "--shards", own).stdout
     (old / "digest" / "c" / "0" / "0").unlink()  # as a kill during an upgrade leaves it
     assert "digests of 13 images kept" in run("upgrade", old, "--shards", own).stdout
-    assert run("upgrade", old, "--shards", expand(shards)[0]).exit_code == 2
 
 
 def test_digests_survive_packing_and_merging(store: Store, shards: str, teacher: Teacher, tmp_path: Path) -> None:
