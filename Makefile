@@ -22,6 +22,7 @@
 #: BENCH_SHARDS          shards of real photos for `make bench`
 #: DEIT, PHOTOS          of `make parity`: a checkout of the published code, a folder with shards of photos
 #: PYTHON                the Python that .venv is made with
+#: PYTHONS               of `make portability`: interpreters, named python3.11 to python3.14
 
 PYTHON ?= python3
 DEVICE ?= auto
@@ -67,7 +68,7 @@ LOGITS ?= 8
 PLAIN_MODEL ?= deit_tiny_patch16_224
 
 .DEFAULT_GOAL := setup
-.PHONY: setup help cache-teacher train-student compare digits-shards test test-slurm test-ends lint bench parity docs clean
+.PHONY: setup help cache-teacher train-student compare digits-shards test test-slurm test-ends lint bench parity portability docs clean
 
 help:  ## Say what can be made, and with which variables
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 24
@@ -138,6 +139,9 @@ parity: $(if $(DEIT),setup .parity/.installed)  ## Compare with the published De
 	rm -rf .parity
 	$(BIN)/python -m pip install --quiet --no-deps --target .parity --requirement $<
 	@touch $@
+
+portability: setup  ## See where views are the same bytes: lowest and newest libraries, each of PYTHONS, other CPUs
+	$(BIN)/python bench/portability.py $(PYTHONS)
 
 docs: setup  ## Build the documentation as a site with a search: site/index.html
 	$(BIN)/python docs/site.py site

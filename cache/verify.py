@@ -107,7 +107,7 @@ def drift(store: Store, samples: Samples) -> Drift:
 
 def _of_this_machine(drifted: bool) -> list[str]:
     """Return what this machine makes otherwise than others, where views drifted: it takes a moment to find out."""
-    return [f"golden vectors differ here: {one}" for one in differing()] if drifted else []
+    return [f"golden vectors differ here: {', '.join(differing())}"] if drifted and differing() else []
 
 
 def require_same_views(store: Store, samples: Samples) -> None:

@@ -23,7 +23,7 @@ FROM_ROOT = {
 """The root's pages, and what they are called in the site."""
 CONTENTS = {
     "Use it": ["variables", "paper", "cluster", "remote", "copies", "recipes", "inspect", "faults", "commands"],
-    "What it reaches": ["results", "parity", "benchmarks"],
+    "What it reaches": ["results", "parity", "portability", "benchmarks"],
     "Take it further": ["design", "loop", "contributing", "changelog", "security"],
 }
 PLACES = ("datasets", "cache", "replay", "train", "inspection", "models", "runtime")

@@ -163,7 +163,7 @@ class Replay:
         drift = self._store.manifest.drifted()
         cause = f"these libraries differ from the store's: {', '.join(drift)}" if drift else "the shard was changed"
         if differing():
-            cause = f"{cause}; golden vectors differ here: {', '.join(differing())}"
+            cause = f"golden vectors differ here: {', '.join(differing())}" + f"; {cause}" * bool(drift)
         partner = int(row.partner[0])
         mixed = f" (mixed with key {self._store.keys(int(row.shard[0]))[partner]})" if partner != ALONE else ""
         raise ReplayError(f"{where}, view {row.view[0]}{mixed}: not the image that the teacher saw; {cause}")

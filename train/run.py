@@ -8,6 +8,7 @@ from typing import Any
 
 from ..cache.store import Store
 from ..cache.verify import drift
+from ..datasets.augment.evidence import differing
 from ..datasets.samples import Samples
 from ..replay.batches import Replay, ReplayError
 from ..replay.training_set import TrainingSet
@@ -116,6 +117,9 @@ def _require_fitting(data: TrainingSet, held_out: Samples | None, config: Config
 def _require_teachers_views(store: Store, samples: Samples, config: Config, place: Place) -> None:
     """Raise ReplayError if the probe views are others here than where the store was made, unless that is allowed."""
     if not (found := drift(store, samples)).differing:
+        if place.processes.first and (apart := differing()):  # in what no probe shows
+            ends = "" if config.allow_drift else "; the first view that is made so ends the run"
+            place.reporter.log(f"{store.path}: golden vectors differ here: {', '.join(apart)}{ends}")
         return
     if not config.allow_drift:
         raise ReplayError(

@@ -57,7 +57,7 @@ def differing() -> tuple[str, ...]:
 
 def _apart(name: str, found: Any, golden: Mapping[str, Any]) -> str:
     """Return in words what of some checks is not as it is pinned."""
-    pinned = golden[name]
+    pinned, name = golden[name], name.removeprefix("checks of ").replace("checks", "views")
     if isinstance(pinned, dict):
         apart = [key for key in pinned if found[key] != pinned[key]]
         return f"{name} ({', '.join(apart)})" if apart else ""

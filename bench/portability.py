@@ -1,0 +1,132 @@
+"""Where views are the same bytes: other library versions, other Pythons, CPUs that do without what this one has.
+
+    python bench/portability.py [PYTHON ...]
+
+Writes docs/portability.md. PYTHONs are interpreters of the versions that the project names, by default those found as
+python3.11 to python3.14. For each, two virtual environments are made in .portability with uv: of the newest and of the
+lowest versions that pyproject.toml allows. Ends with exit code 1 if any view differs anywhere.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from figures import photo_shards
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = ROOT / ".portability"
+NAMED = ("3.11", "3.12", "3.13", "3.14")
+LIMITS = {
+    "no AVX-512": {"ATEN_CPU_CAPABILITY": "avx2", "OPENCV_CPU_DISABLE": "AVX512-SKX", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "torch below AVX2, OpenCV without IPP": {"ATEN_CPU_CAPABILITY": "default", "OPENCV_IPP": "disabled"},
+    "OpenCV below AVX2": {"OPENCV_CPU_DISABLE": "AVX512-SKX,AVX2,FMA3,AVX,FP16"},
+    "numba for any x86-64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+}
+PROBE = """
+import hashlib, json, sys
+from distillcache.datasets.augment.evidence import differing
+from distillcache.datasets.augment.libraries import library_versions
+from distillcache.datasets.augment.recipes import named
+from distillcache.datasets.order import Order
+from distillcache.datasets.samples import samples_of
+from distillcache.datasets.shards.index import index_shards
+from distillcache.datasets.views import Renderer
+
+indexes = index_shards(sys.argv[1:], digest=False)
+samples, recipe = samples_of(indexes, 0), named("deit")
+order = Order(seed=0, shards=[i.shard.name for i in indexes], samples=samples.count.tolist(), recipe=recipe)
+checks = [Renderer(recipe, samples)(order.unit(shard, range(3))).check.tolist() for shard in range(len(indexes))]
+views = {"views": sum(map(len, checks)), "digest": hashlib.sha256(json.dumps(checks).encode()).hexdigest()}
+print(json.dumps({"differing": differing(), "versions": library_versions(), **views}))
+"""
+
+
+def main(pythons: list[str]) -> int:
+    here = probe(sys.executable, {})
+    rows = [(f"here: Python {platform.python_version()}, {of(here)}", here)]
+    rows += [(f"the same, {name}", probe(sys.executable, limits)) for name, limits in LIMITS.items()]
+    missing = []
+    for named in NAMED:
+        python = next((one for one in pythons if one.endswith(named)), None) or shutil.which(f"python{named}")
+        if not python:
+            missing.append(named)
+            continue
+        for resolution in ("lowest-direct", "highest"):
+            found = probe(environment(python, named, resolution), {})
+            label = "lowest" if resolution == "lowest-direct" else "newest"
+            rows.append((f"Python {named}, {label} versions: {of(found)}", found))
+    page = page_of(here, rows, missing)
+    (ROOT / "docs" / "portability.md").write_text(page)
+    print(page)
+    return 0 if all(not found["differing"] and found["digest"] == here["digest"] for _, found in rows) else 1
+
+
+def page_of(here: dict[str, object], rows: list[tuple[str, dict[str, object]]], missing: list[str]) -> str:
+    lines = ["# Where views are the same bytes", ""]
+    lines += ["Written by `make portability`, which measures all of it again.", ""]
+    lines += [
+        f"On {platform.machine()}: the golden vectors (`datasets/augment/golden.json`), and {here['views']:,} whole"
+    ]
+    lines += ["mixed views of photos by the recipe `deit`, beside those of the first row.", ""]
+    lines += ["| where | golden vectors | views |", "|---|---|---|"]
+    for where, found in rows:
+        golden = "differ: " + ", ".join(found["differing"]) if found["differing"] else "equal"  # type: ignore[arg-type]
+        lines.append(f"| {where} | {golden} | {'equal' if found['digest'] == here['digest'] else 'differ'} |")
+    lines += ["", "Not run here:", ""]
+    lines += [f"- Python {', '.join(missing)}: not installed on this machine."] if missing else []
+    lines += ["- aarch64, under emulation or on a machine of its own."] if platform.machine() == "x86_64" else []
+    return "\n".join(lines) + "\n"
+
+
+def of(found: dict[str, object]) -> str:
+    versions = found["versions"]
+    assert isinstance(versions, dict)
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def environment(python: str, named: str, resolution: str) -> str:
+    """Return the interpreter of an environment with all that the project needs, in the versions of a resolution."""
+    folder = PLACE / f"{named}-{resolution}"
+    uv = [sys.executable, "-m", "uv"]
+    if not (folder / "done").exists():
+        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", python, folder], check=True)
+        install = [
+            *uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--only-binary",
+            ":all:",
+            "--resolution",
+            resolution,
+            "--python",
+            folder / "bin" / "python",
+        ]
+        subprocess.run([*install, "--requirement", ROOT / "pyproject.toml", "--extra", "parquet"], check=True)
+        (folder / "done").touch()
+    return str(folder / "bin" / "python")
+
+
+def probe(python: str, limits: dict[str, str]) -> dict[str, object]:
+    """Return what an interpreter makes of the golden vectors and of photos."""
+    PLACE.mkdir(exist_ok=True)
+    link = PLACE / "distillcache"
+    if not link.is_symlink():
+        link.symlink_to("..")
+    fresh = {"PYTHONPATH": str(PLACE), "XDG_CACHE_HOME": str(PLACE / "cache"), "NUMBA_CACHE_DIR": str(PLACE / "numba")}
+    shutil.rmtree(PLACE / "cache", ignore_errors=True)
+    shards = photo_shards(ROOT / "runs" / "bench")[:2]
+    command = [python, "-c", PROBE, *map(str, map(os.path.abspath, shards))]
+    done = subprocess.run(command, cwd=PLACE, env=os.environ | fresh | limits, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{python}: {done.stderr}")
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
