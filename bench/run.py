@@ -26,7 +26,7 @@ stand a resize (torch's, in hand-written SIMD) and 15 ops of which a view has tw
 over many small steps, each of which finds the CPU's caches full of the decoder; a faster decoder would have to be
 another one than libjpeg-turbo. The ratio of stage 2 to online distillation can't exceed that of the student's bare step
 to the student's and the teacher's, which is a matter of the CPU: the better it multiplies bf16, the lower."""
-GROUPS = ("startup", "store", "memory", "rendering", "stages", "ranks")
+GROUPS = ("startup", "store", "memory", "rendering", "stages", "ranks", "objects", "remote")
 
 
 @click.command(help=__doc__)
