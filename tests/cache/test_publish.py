@@ -24,11 +24,12 @@ from ..servers import Server
 from .test_copies import MODEL, SMALL, pack_as, photos_of
 
 
-@pytest.fixture
-def published(store: Store, tmp_path: Path) -> Path:
-    done = run("publish", store.path, tmp_path / "published", "--license", "apache-2.0")
+@pytest.fixture(scope="module")
+def published(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("public") / "published"
+    done = run("publish", store.path, folder, "--license", "apache-2.0")
     assert done.exit_code == 0, done.output
-    return tmp_path / "published"
+    return folder
 
 
 def test_no_image_bytes_leave(store: Store, published: Path, shards: str) -> None:
@@ -52,7 +53,7 @@ def test_a_published_store_trains_and_verifies_as_it_is(
 ) -> None:
     copy = pack_as("folder", tmp_path / "copy", photos_of(shards))
     wanted = None
-    with Server(tmp_path) as server:
+    with Server(published.parent) as server:
         for cache in (store.path, published, f"{server.url}/published"):
             out = tmp_path / f"out-{len(str(cache))}"
             more = ["--mirror", tmp_path / "mirror"]
