@@ -43,7 +43,7 @@ def find_samples(
     urls = copy_places(shards)
     finding = partial(_matched, store, urls, mirror, None if missing == "drop" else remedy, reporter)
     try:
-        samples = store.samples(store.manifest.locate(urls), mirror)
+        samples = store.samples(urls, mirror)
     except InputError as other:
         return finding(other)
     if packed_otherwise := _packed_otherwise(store, samples):
