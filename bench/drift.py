@@ -26,13 +26,13 @@ from distillcache.datasets.views import Renderer, Views
 
 def one_more_in_a_rotation() -> None:
     """Every rotated pixel whose green is odd is one level brighter."""
-    original = ops._OPS["Rotate"]
+    original = ops.OPS["Rotate"]
 
     def rotate(image: Any, value: float) -> Any:
         turned = original(image, value)
         return np.where((turned[..., 1:2] % 2 == 1) & (turned < 255), turned + 1, turned).astype(np.uint8)
 
-    ops._OPS["Rotate"] = rotate
+    ops.OPS["Rotate"] = rotate
 
 
 def resize_that_rounds_otherwise() -> None:

@@ -22,7 +22,7 @@ PEERS = {
     f"views on one core, repeats 3, {DECODING}": "three views of each image, beside decoding alone",
     f"views on one core, repeats 1, {DECODING}": "one view of each image, beside decoding alone",
     "stage 2 beside timm's": "DeiT-Ti from the store, beside online distillation",
-    "stage 2, DeiT-Ti (bf16), beside": "DeiT-Ti from the store, beside ready tensors",
+    "stage 2 DeiT-Ti (bf16), beside": "DeiT-Ti from the store, beside ready tensors",
 }
 """How the row of the table that begins so is named in the picture: what is measured, and beside what."""
 

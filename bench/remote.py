@@ -124,7 +124,7 @@ def beside(name: str, act: Callable[[], int], ours: float) -> Figure | Skipped:
         try:
             theirs.append(act() / (time.perf_counter() - started))
         except Exception as error:  # whatever a peer fails with
-            failed = str(error).strip().splitlines()[-1]
+            failed = str(error).strip().splitlines()[-1].partition(":")[0]
     what = f"the same beside {name} from S3 with timm's transform"
     if not theirs:
         return Skipped(what=what, reason=f"it failed {TURNS} times: {failed}")

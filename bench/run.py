@@ -2,9 +2,11 @@
 
     python bench/run.py [GROUP ...]
 
-Ends with exit code 1, after a line `MISSED ...` for each target that was measured and not reached.
+GROUPs that are named are measured anew, and stand in the page beside those of before. Ends with exit code 1, after a
+line `MISSED ...` for each target that was measured and not reached.
 """
 
+import dataclasses
 import json
 import os
 import platform
@@ -13,12 +15,15 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 from figures import ROUNDS, Figure, Skipped, text
 from picture import draw
 
 HERE = Path(__file__).resolve().parent
+KEPT = HERE.parent / "runs" / "bench" / "found.json"
+"""What each group found, and in how many seconds."""
 DOCS = HERE.parent / "docs"
 READING = """\
 One core, `python bench/view_time.py`. Bare decoding is the limit only of a renderer that does nothing else: beside it
@@ -32,11 +37,19 @@ GROUPS = ("startup", "store", "memory", "rendering", "stages", "ranks", "objects
 @click.command(help=__doc__)
 @click.argument("groups", nargs=-1, type=click.Choice(GROUPS))
 def main(groups: tuple[str, ...]) -> None:
-    started, found = time.monotonic(), []
+    kept = json.loads(KEPT.read_text()) if groups and KEPT.exists() else {}
+    found = []
     for group in groups or GROUPS:
-        found += measure(group)
-    if not groups:
-        write(found, time.monotonic() - started)
+        started = time.monotonic()
+        of_group = measure(group)
+        found += of_group
+        written = [{"kind": type(one).__name__, **dataclasses.asdict(one)} for one in of_group]
+        kept[group] = {"seconds": time.monotonic() - started, "found": written}
+        KEPT.parent.mkdir(parents=True, exist_ok=True)
+        KEPT.write_text(json.dumps(kept))
+    if set(kept) >= set(GROUPS):
+        everything = [figure_of(one) for group in GROUPS for one in kept[group]["found"]]
+        write(everything, sum(group["seconds"] for group in kept.values()))
     click.echo()
     for one in found:
         if isinstance(one, Skipped) or not one.reached:
@@ -50,12 +63,17 @@ def measure(group: str) -> list[Figure | Skipped]:
     found: list[Figure | Skipped] = []
     for line in process.stdout or ():
         if line.startswith('{"kind"'):
-            fields = json.loads(line)
-            found.append({"Figure": Figure, "Skipped": Skipped}[fields.pop("kind")](**fields))
+            found.append(figure_of(json.loads(line)))
             click.echo(text(found[-1]))
     if process.wait():
         sys.exit(f"bench/{group}.py failed with exit code {process.returncode}")
     return found
+
+
+def figure_of(fields: dict[str, Any]) -> Figure | Skipped:
+    kinds: dict[str, Any] = {"Figure": Figure, "Skipped": Skipped}
+    one: Figure | Skipped = kinds[fields["kind"]](**{name: value for name, value in fields.items() if name != "kind"})
+    return one
 
 
 def write(found: list[Figure | Skipped], seconds: float) -> None:

@@ -30,7 +30,7 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("crop and resize", pixels, "_crop"),
     ("(torch's resize alone)", torch.nn.functional, "interpolate"),
     ("RandAugment's two ops", pixels, "apply_op"),
-    ("(rotations alone)", ops._OPS, "Rotate"),
+    ("(rotations alone)", ops.OPS, "Rotate"),
     ("erase", pixels, "_erase"),
     ("mix", pixels, "mix"),
     ("check", pixels, "check"),

@@ -8,13 +8,13 @@ import torch
 from comparison import Comparison, Row, joined, relative
 from ours_training import CASES, SMOOTHING
 
-from distillcache.models.inputs import normalize
 from distillcache.models.students import Student, build_student
 from distillcache.replay.batches import Batch, Replay
+from distillcache.replay.targets import mixed_target
+from distillcache.runtime.inputs import normalize
 from distillcache.runtime.signals import StopSignals
 from distillcache.train.config import Config, Place
 from distillcache.train.loop import Run, Training
-from distillcache.train.loss import mixed_target
 
 SIZE, CLASSES, BATCH, STEPS = 64, 100, 16, 1
 LR = 5e-4

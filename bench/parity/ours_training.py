@@ -9,8 +9,9 @@ from torch import nn
 
 from distillcache.datasets.augment.recipes import named
 from distillcache.models.students import build_student
+from distillcache.replay.targets import mixed_target
 from distillcache.train.config import Config
-from distillcache.train.loss import distillation_loss, mixed_target, soft_cross_entropy
+from distillcache.train.loss import distillation_loss, soft_cross_entropy
 from distillcache.train.optimizer import optimizer_and_schedule
 
 TOKEN, PLAIN = "deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224"
