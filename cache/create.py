@@ -9,7 +9,7 @@ import numpy as np
 
 from ..datasets.augment.libraries import library_versions
 from ..datasets.augment.recipes import Recipe, named
-from ..datasets.samples import SampleError, samples_of
+from ..datasets.samples import SampleError, Samples, samples_of
 from ..datasets.shards.excluded import Excluded
 from ..datasets.shards.index import Shard, ShardIndex, Skipped
 from ..datasets.shards.mirror import DEFAULT, Mirror
@@ -163,11 +163,7 @@ def create(
     Raises ValueError for a sample of a class that the teacher does not know.
     """
     samples = samples_of(indexes, request.seed, mirror)
-    if (beyond := np.argwhere(samples.target >= teacher.classes)).size:
-        shard, sample = beyond[0]
-        where = f"{indexes[shard].shard.name}, key {indexes[shard].keys[sample]}"
-        expected = f"a class below the teacher's {teacher.classes}"
-        raise InputError(where, expected, samples.target[shard, sample], "is it another data set's?")
+    require_known_classes(samples, indexes, teacher.classes)
     skipped = [sample for index in indexes for sample in index.skipped]
     manifest = describe(request, teacher, [index.shard for index in indexes], class_names, skipped)
     try:
@@ -176,3 +172,12 @@ def create(
         key = indexes[error.shard].keys[error.sample]
         raise error.cause.within(f"shard {error.name}, key {key}") from error
     return Store.create(path, manifest, samples, probes)
+
+
+def require_known_classes(samples: Samples, indexes: Sequence[ShardIndex], classes: int) -> None:
+    """Raise ValueError naming the first of the samples whose class is none of the teacher's."""
+    if (beyond := np.argwhere(samples.target >= classes)).size:
+        shard, sample = beyond[0]
+        where = f"{indexes[shard].shard.name}, key {indexes[shard].keys[sample]}"
+        expected = f"a class below the teacher's {classes}"
+        raise InputError(where, expected, samples.target[shard, sample], "is it another data set's?")

@@ -122,7 +122,7 @@ class _Filling:
                     claims.require_held()
                     with atomic.naming(store.path):
                         store.write(unit, _assemble(store, unit, parts))
-                    claims.release(number_of(store, unit))
+                    claims.release(number_of(unit))
                     turn.committed(expected)
                     begun.popleft()
                     parts = []
@@ -133,10 +133,10 @@ class _Filling:
         """Yield units that are still to do and now ours, from shards that are still what they were."""
         verified: set[int] = set()
         for unit in turn.draw():
-            if not self.claims.take(number_of(self.store, unit)):
+            if not self.claims.take(number_of(unit)):
                 continue
             if not (missing := self.store.missing_views(unit.block, unit.shard)):  # another process was faster
-                self.claims.release(number_of(self.store, unit))
+                self.claims.release(number_of(unit))
                 continue
             if unit.shard not in verified:
                 self._verify(unit.shard)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +18,14 @@ from ..datasets.shards.index import RESTORE
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.optional import optional
 from ..runtime.paths import AnyPath
-from .arrays import DIGEST, PROBE_DIGEST, PROBE_VIEWS, create_arrays
+from .arrays import DIGEST, PROBE_DIGEST, PROBE_VIEWS, Arrays, create_arrays
 from .chunks import Chunks
 from .layout import arrays_by_view
 from .manifest import Manifest
 from .records import Labels, Probes, Unit
 from .storage import storage_at
-
-_OPENED = {"array.write_empty_chunks": True, "codec_pipeline.batch_size": 16}  # by ones, reading takes half longer
 
 
 class Store:
@@ -37,7 +37,6 @@ class Store:
         A packed one that is far away comes to `mirror`.
         """
         self.path, self._mirror, self.storage = path, mirror, storage_at(path, mirror)
-        self._arrays: dict[str, zarr.Array[Any]] = {}
         self._kept: dict[str, tuple[int, NDArray[Any]]] = {}
         self._open()
 
@@ -47,16 +46,17 @@ class Store:
 
     def reopen(self) -> None:
         """See what other processes have made of the store's shape and attributes since it was opened."""
-        self._arrays.clear()
         self._kept.clear()
-        with contextlib.suppress(KeyError):
-            self._array("label")  # before the attributes: who extends a store changes the labels' shape last
+        self.__dict__.pop("counts", None)
         self._open()
 
     def _open(self) -> None:
         path, storage = self.path, self.storage
         try:
             self._group = storage.open()
+            self._arrays = Arrays(self._group, path)
+            with contextlib.suppress(KeyError):
+                self._arrays["label"]  # before the attributes: who extends a store changes the labels' shape last
             self.manifest = Manifest.from_dict(dict(self._group.attrs))
         except InputError as error:
             raise (error if str(error).startswith(str(path)) else error.within(str(path))) from error
@@ -67,6 +67,8 @@ class Store:
             elif storage.exists():
                 found = "a folder that is none; name another `cache`"
             raise InputError(path, "a store", found) from error
+        self.chunks = Chunks(storage, arrays_by_view(self.manifest))
+        self._arrays.know(self.manifest, self.chunks)
 
     @classmethod
     def create(cls, path: AnyPath, manifest: Manifest, samples: Samples, probes: Probes) -> "Store":
@@ -79,7 +81,7 @@ class Store:
     @property
     def views(self) -> int:
         """How many views were asked for."""
-        return int(self._array("label").shape[0])
+        return int(self._arrays["label"].shape[0])
 
     @functools.cached_property
     def counts(self) -> NDArray[np.int64]:
@@ -87,14 +89,14 @@ class Store:
         return cast(NDArray[np.int64], self._read("samples").astype(np.int64))
 
     @property
+    def columns(self) -> int:
+        """How many samples a shard may have."""
+        return int(self._arrays["label"].shape[2])
+
+    @property
     def missing(self) -> int:
         """The label that stands for `not cached`."""
-        return int(self._array("label").fill_value)
-
-    @functools.cached_property
-    def chunks(self) -> Chunks:
-        """The files of the arrays."""
-        return Chunks(self.storage, arrays_by_view(self.manifest))
+        return int(self._arrays["label"].fill_value)
 
     @property
     def blocks(self) -> list[range]:
@@ -109,11 +111,11 @@ class Store:
 
     def extend(self, views: int) -> None:
         """Make room for `views` views; nothing that is there changes. Only for the holder of the store's claim."""
-        if (before := self._now().views) < views:
+        if (before := (now := self._now()).views) < views:
             if before:
-                self.record(extended=(*self._now().manifest.extended, before))
+                self.record(extended=(*now.manifest.extended, before))
             for name in self.by_view:
-                array = self._array(name)
+                array = now._arrays[name]
                 array.resize((views, *array.shape[1:]))
                 self.storage.sync(f"{name}/zarr.json")
         self.reopen()
@@ -172,7 +174,7 @@ class Store:
         for name in self.by_view:
             if name == "label":  # commits: what it stands for is on disk before it is, also if the power fails
                 self.chunks.sync(self.by_view[:-1], unit.block, unit.shard)
-            new, array = getattr(labels, name), self._array(name)
+            new, array = getattr(labels, name), self._arrays[name]
             chunk = np.full((unit.views.stop - first, *array.shape[2:]), array.fill_value, array.dtype)
             if unit.views.start > first:
                 chunk[: unit.views.start - first] = self._read(name, (slice(first, unit.views.start), unit.shard))
@@ -226,6 +228,23 @@ class Store:
         with zarr.config.set({"async.concurrency": 32}):
             return cast("NDArray[np.unsignedinteger[Any]]", self._read("label", (slice(None), shard)))
 
+    def agreement(self) -> float:
+        """Return the share of the cached views whose label is their own image's class, 0 to 1; NaN without any."""
+        agreeing = cached = 0
+        for shard, targets in enumerate(self.targets()):
+            labels, count = self.labels(shard), int(self.counts[shard])
+            there = labels[:, :count] != self.missing
+            agreeing += int((labels[:, :count] == targets[:count])[there].sum())
+            cached += int(there.sum())
+        return agreeing / cached if cached else math.nan
+
+    def to_xarray(self) -> Any:
+        """Return an xarray.Dataset of the arrays, read as they are used, with dimensions view, shard, sample, ...
+
+        Raises InputError where xarray is not installed.
+        """
+        return optional("xarray", extra="xarray", where="`to_xarray`").open_zarr(self._group.store, consolidated=False)
+
     def key_table(self) -> "NDArray[Any]":
         """Return the keys of all samples (shard, sample), as NumPy's variable-width strings."""
         return cast("NDArray[Any]", self._read("key"))
@@ -236,7 +255,7 @@ class Store:
 
     def digests(self) -> NDArray[np.uint64] | None:
         """Return what the image files are known by (shard, sample), see `image_digest`; None without them."""
-        whole = self.storage.exists(f"{DIGEST}/zarr.json") and self._is_whole(DIGEST)  # else a killed upgrade's
+        whole = self.storage.exists(f"{DIGEST}/zarr.json") and self._arrays.is_whole(DIGEST)  # else a killed upgrade's
         return cast(NDArray[np.uint64], self._read(DIGEST)) if whole else None
 
     def seeds(self, shard: int) -> NDArray[np.uint64]:
@@ -249,7 +268,7 @@ class Store:
 
     def raw_nbytes(self) -> dict[str, int]:
         """Return how many bytes each array of numbers would take uncompressed."""
-        return {name: self._array(name).nbytes for name in self.chunks.nbytes() if name != "key"}
+        return {name: self._arrays[name].nbytes for name in self.chunks.nbytes() if name != "key"}
 
     def where(self, shard: int, sample: int) -> str:
         """Return how to name a sample to a user."""
@@ -270,31 +289,5 @@ class Store:
         pixels = {"views": self._read(PROBE_VIEWS)} if kept else {"views": None, "digest": self._read(PROBE_DIGEST)}
         return Probes(logits=self._read("probe_logits"), at=self._read("probe_at"), **pixels)
 
-    def _array(self, name: str) -> "zarr.Array[Any]":
-        if name not in self._arrays:
-            with zarr.config.set(_OPENED):
-                self._arrays[name] = cast("zarr.Array[Any]", self._group[name])
-        return self._arrays[name]
-
-    def _is_whole(self, name: str) -> bool:
-        return all(self.chunks.exists(name, *chunk) for chunk in np.ndindex(*self._array(name).cdata_shape))
-
     def _read(self, name: str, index: Any = slice(None)) -> Any:
-        try:
-            array = self._array(name)
-            if name in self.by_view or self._is_whole(name):
-                return np.asarray(array[index])
-        except KeyError as error:
-            raise InputError(self.path, f"the array {name}", "none", RESTORE) from error
-        except InputError:
-            raise
-        except (RuntimeError, ValueError):
-            pass  # what zarr says names no chunk
-        for chunk in np.ndindex(*array.cdata_shape):
-            try:
-                if name not in self.by_view and not self.chunks.exists(name, *chunk):
-                    raise self.chunks.damage(name, chunk, "none")
-                array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(chunk, array.chunks, strict=True))]
-            except RuntimeError as error:
-                raise self.chunks.damage(name, chunk, "one that can't be decompressed") from error
-        raise InputError(self.path, f"the array {name}", "a damaged one", RESTORE)
+        return self._arrays.read(name, index)

@@ -9,6 +9,8 @@ from ..runtime.reporting import SILENT, Reporter
 from .records import Unit
 from .store import Store
 
+_MOST_SHARDS = 1 << 24
+
 
 class Turn:
     """All units that were missing when it began, which the ranks of a crew share out; `missing` views in all.
@@ -28,22 +30,23 @@ class Turn:
 
     def _missing(self, samples: Samples) -> list[list[int]]:
         """Return the numbers of units, by what is drawn at once, block by block: the first epochs are whole first."""
-        units, counts = list(self._store.units()), self._store.counts.tolist()
+        counts = self._store.counts[: len(samples.count)].tolist()  # another process may be adding shards
+        units = [unit for unit in self._store.units() if unit.shard < len(counts)]
         total = self._store.views * sum(counts)
         self.missing = sum(len(unit.views) * counts[unit.shard] for unit in units)
         self._reporter.start_at(total - self.missing, total)
         if samples.supply and not samples.supply.fits(samples.supply.remote):
             by_shard: dict[int, list[int]] = {}  # so that a mirror fetches each shard once
             for unit in units:
-                by_shard.setdefault(unit.shard, []).append(number_of(self._store, unit))
+                by_shard.setdefault(unit.shard, []).append(number_of(unit))
             return [by_shard[shard] for shard in sorted(by_shard)]
-        return [[number_of(self._store, unit)] for unit in units]
+        return [[number_of(unit)] for unit in units]
 
     def draw(self) -> Iterator[Unit]:
         """Yield units for this rank until all are drawn."""
         while (drawn := self._crew.draw(f"{self._name} drawn")) < len(self._tasks):
             for number in self._tasks[drawn]:
-                block, shard = divmod(number, len(self._store.manifest.shards))
+                block, shard = divmod(number, _MOST_SHARDS)
                 yield Unit(shard=shard, block=block, views=self._store.blocks[block])
 
     def committed(self, views: int) -> None:
@@ -63,6 +66,6 @@ class Turn:
             self._reported = views
 
 
-def number_of(store: Store, unit: Unit) -> int:
-    """Return a unit's number in its store: of (block, shard), in that order."""
-    return unit.block * len(store.manifest.shards) + unit.shard
+def number_of(unit: Unit) -> int:
+    """Return a unit's number: of (block, shard), in that order, however many shards there are."""
+    return unit.block * _MOST_SHARDS + unit.shard

@@ -32,6 +32,7 @@ from .progress import bar
 if TYPE_CHECKING:
     from ..cache.claims import Claims
     from ..cache.create import Asked
+    from ..cache.store import Store
     from ..models.teachers import Teacher
     from ..runtime.crew import Crew
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         on_bad_image: str
         wait: bool
         part: str | None
+        add_shards: Sequence[str]
         exclude: AnyPath | None
         val_shards: Sequence[str]
         workers: int | None
@@ -50,7 +52,10 @@ if TYPE_CHECKING:
 @click.command("cache-teacher")
 @with_options(shards_option, cache_option(required=True), *recipe_options)
 @click.option(
-    "--teacher", type=NAME, required=True, help="A timm name, local-dir:FOLDER, or a folder that train-teacher wrote."
+    "--teacher",
+    type=NAME,
+    required=True,
+    help="A timm name, a folder that train-teacher wrote, or your MODULE:FUNCTION.",
 )
 @click.option(
     "--teacher-size", type=click.IntRange(16, 1024), help="Pixels at which it sees views.  [default: its own]"
@@ -83,14 +88,21 @@ if TYPE_CHECKING:
     metavar="K/N",
     help="Only the K-th of N parts of the shards, from 0, for machines that share nothing; inspect merge joins them.",
 )
+@click.option(
+    "--add-shards",
+    metavar="SPEC",
+    multiple=True,
+    type=NAME,
+    help="More shards for a store that is there; its own are --shards, and keep their labels. Repeatable.",
+)
 @with_options(take_over_option, exclude_option, val_shards_option, *mirror_options, workers_option, device_option)
 def cache_teacher(
     shards: Sequence[str], cache: AnyPath, teacher: str, take_over: bool, **options: "Unpack[_Options]"
 ) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
-    Run again, it goes on; with more --views, it extends. Several processes may fill one store at once, started by
-    torchrun, srun or hand; each ends once the store is whole.
+    Run again, it goes on; with more --views or --add-shards, it extends. Several processes may fill one store at once,
+    started by torchrun, srun or hand; each ends once the store is whole.
 
     \b
     Example: distillcache cache-teacher --shards 'train-{000000..001023}.tar' --cache regnety.zarr
@@ -122,17 +134,18 @@ def _cache_teacher(
     on_bad_image: str,
     wait: bool,
     part: str | None,
+    add_shards: Sequence[str],
     exclude: AnyPath | None,
     val_shards: Sequence[str],
     workers: int | None,
     device_name: str,
     **asked: "Unpack[Asked]",
 ) -> None:
-    from ..cache import create, fill
+    from ..cache import add, create, fill
     from ..cache.verify import require_same_views
     from ..datasets.loader import start_early
     from ..datasets.shards.excluded import Excluded
-    from ..datasets.shards.files import class_names, expand
+    from ..datasets.shards.files import class_names
     from ..inspection.info import info_text
     from ..train.evaluate import teacher_top1
     from .opening import open_teacher
@@ -143,8 +156,8 @@ def _cache_teacher(
     device, workers = device_and_workers(device_name, workers)
     start_early(workers)
     request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
-    mirror = mirror_for(shards, tell=crew.first)
-    urls = _part(expand(shards), part)
+    mirror = mirror_for([*shards, *add_shards], tell=crew.first)
+    urls, more = _named(store, shards, add_shards, part)
     samples = (
         store.samples(urls, mirror) if store else None
     )  # complains of other shards before a large teacher is loaded
@@ -154,8 +167,10 @@ def _cache_teacher(
     names = [] if store else class_names(urls)
     if crew.first:
         _warn(model, request.recipe.size, names)
-    index = functools.partial(reading.screened_index, urls, crew, skip=on_bad_image == "skip", excluded=excluded)
-    if is_new and not crew.first:
+    index = functools.partial(
+        reading.screened_index, more or urls, crew, skip=on_bad_image == "skip", excluded=None if more else excluded
+    )
+    if (is_new or more) and not crew.first:
         index()
     with crew.first_before_others("made"):
         store = create.opened(
@@ -164,6 +179,12 @@ def _cache_teacher(
     samples, views = samples or store.samples(urls, mirror), max(request.views, store.views)
     if not (is_new and crew.first):
         require_same_views(store, samples)
+    if more:
+        with crew.first_before_others("added"):
+            if crew.first:
+                add.add_shards(store, index(), claims, mirror)
+        store.reopen()
+        samples = store.samples([*urls, *more], mirror)
     if held_out:
         measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)
         create.note_teacher_top1(store, claims, measure)
@@ -172,6 +193,23 @@ def _cache_teacher(
         filling(workers=workers, wait=wait, crew=crew, reporter=shown)
     if crew.first:
         say(info_text(store))
+
+
+def _named(
+    store: "Store | None", shards: Sequence[str], add_shards: Sequence[str], part: str | None
+) -> tuple[Sequence[str], list[str]]:
+    """Return the shards that the store has or begins with, and those that are to join it."""
+    from ..datasets.shards.files import base_name, expand
+
+    urls = _part(expand(shards), part)
+    if not add_shards:
+        return urls, []
+    if not store or part:
+        found = f"`part={part}`" if part else "none yet"
+        raise InputError("`add_shards`", "a whole store that they join", found, "make that first, without `add_shards`")
+    added, known = expand(add_shards), set(store.manifest.shard_names)
+    own = [url for url in urls if url not in added] + [url for url in added if base_name(url) in known]
+    return own, [url for url in added if base_name(url) not in known]
 
 
 def _part(shards: Sequence[str], part: str | None) -> Sequence[str]:

@@ -85,9 +85,9 @@ def test_the_card_says_what_the_store_is(store: Store, published: Path, teacher_
 def test_drift_is_seen_without_pixels(published: Path, shards: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from distillcache.datasets.augment import ops
 
-    original = ops._OPS["AutoContrast"]
-    for name in ops._OPS:
-        monkeypatch.setitem(ops._OPS, name, lambda image, value: original(image, value) ^ 1)
+    original = ops.OPS["AutoContrast"]
+    for name in ops.OPS:
+        monkeypatch.setitem(ops.OPS, name, lambda image, value: original(image, value) ^ 1)
     found = run("inspect", "verify", published, "--shards", shards)
     assert found.exit_code == 1 and "probe views differ" in found.stdout and "levels" not in found.stdout
 
