@@ -1,15 +1,16 @@
 """Opening what a user names: a store, a teacher, a checkpoint. Anything else is named for what it is, in one line."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upath import UPath
 
-from ..cache.storage import PACKED, PUBLISHED, storage_at
+from ..cache.opening import published_at
+from ..cache.storage import PACKED, storage_at
 from ..cache.store import Store
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
-from ..runtime.remote import RemoteFile
 from .mirror import mirror_for
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def open_store(path: AnyPath) -> Store:
     A packed one that is far away comes to the mirror that the command's options name. A folder or a URL at which one
     was published stands for that.
     """
-    path = _published(path)
+    path = published_at(path)
     if isinstance(path, UPath):
         return Store(path, mirror_for([str(path)] if path.suffix == PACKED else []))
     if _is_store(path):
@@ -41,15 +42,6 @@ def open_store(path: AnyPath) -> Store:
         beside = _inside(path.parent, _STORE)
         found = f"nothing; beside it {beside}; name a store" if beside else "nothing; run cache-teacher first"
     raise InputError(path, "a store", found)
-
-
-def _published(path: AnyPath) -> AnyPath:
-    """Return the packed store that was published at `path`, where there is one and no other store."""
-    if isinstance(path, Path):
-        return path / PUBLISHED if not (path / _STORE).exists() and (path / PUBLISHED).is_file() else path
-    if path.suffix == PACKED or (path.protocol not in ("http", "https") and storage_at(path).exists(_STORE)):
-        return path
-    return path / PUBLISHED if RemoteFile(f"{str(path).rstrip('/')}/{PUBLISHED}").exists() else path
 
 
 def require_room_for_store(path: AnyPath) -> None:
@@ -65,9 +57,15 @@ def require_room_for_store(path: AnyPath) -> None:
 def open_teacher(
     name: str, *, device: "torch.device", amp: bool, size: int | None = None, compiled: bool = False
 ) -> "Teacher":
-    """Return the teacher `name`, as `load_teacher` does; ValueError if that is a folder of something else."""
+    """Return the teacher `name`, as `load_teacher` does, or of a user's own code, MODULE:FUNCTION.
+
+    ValueError if it is a folder of something else.
+    """
+    from ..models.own_teachers import teacher_of_code
     from ..models.teachers import load_teacher
 
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        return teacher_of_code(name, device=device, amp=amp, size=size)
     path = Path(name.removeprefix("local-dir:"))
     if path.is_dir() and (what := _what_is(path, _TEACHER)[0]) != _A_TEACHER:
         raise InputError(f"teacher {name}", "a timm name or a folder that train-teacher wrote", what, "name a teacher")

@@ -24,7 +24,7 @@ FROM_ROOT = {
 CONTENTS = {
     "Use it": ["variables", "paper", "cluster", "remote", "copies", "recipes", "inspect", "faults", "commands"],
     "What it reaches": ["results", "parity", "portability", "benchmarks"],
-    "Take it further": ["design", "loop", "contributing", "changelog", "security"],
+    "Take it further": ["api", "design", "contributing", "changelog", "security"],
 }
 PLACES = ("datasets", "cache", "replay", "train", "inspection", "models", "runtime")
 _PICTURE = re.compile("<picture>.*</picture>", re.DOTALL)

@@ -13,9 +13,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from ..runtime.errors import InputError
+from ..runtime.inputs import normalize
 from ..runtime.spelling import did_you_mean
 from .heads import distillation_head, keep_both_heads
-from .inputs import normalize
 
 _TIMMS_START = 1e-4
 """Above what timm's new class tokens hold (standard deviation 1e-6), and far below any trained one."""

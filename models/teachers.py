@@ -17,10 +17,10 @@ from torch import nn
 from ..runtime import atomic
 from ..runtime.compiling import compiling
 from ..runtime.errors import InputError
+from ..runtime.inputs import normalize
 from ..runtime.quiet import quiet
 from ..runtime.spelling import did_you_mean
 from ..runtime.transfers import to_device
-from .inputs import normalize
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,8 @@ class Teacher:
             batch = F.interpolate(batch, size, mode="bicubic", antialias=True)
         amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
         with amp, compiling(self.compiled):
-            logits: torch.Tensor = self.model(batch.contiguous(memory_format=torch.channels_last))
+            output = self.model(batch.contiguous(memory_format=torch.channels_last))
+        logits: torch.Tensor = getattr(output, "logits", output)
         return logits.float()
 
 
@@ -111,15 +112,28 @@ def license_of(name: str) -> str:
     return (known and known.license) or "unknown"
 
 
-def save_teacher(model: nn.Module, folder: Path, *, name: str, size: int, class_names: Sequence[str]) -> None:
-    """Write a trained model in timm's local-dir form: model.safetensors and then config.json."""
+def save_teacher(
+    model: nn.Module,
+    folder: Path,
+    *,
+    name: str,
+    size: int,
+    class_names: Sequence[str],
+    crop_pct: float = 1.0,
+    model_args: dict[str, Any] | None = None,
+) -> None:
+    """Write a trained model in timm's local-dir form: model.safetensors and then config.json.
+
+    `model_args` are what timm's model `name` was made with, such as `img_size`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
     kept = {key: config[key] for key in ("mean", "std", "interpolation", "first_conv", "classifier") if key in config}
-    pretrained = {**kept, "input_size": [3, size, size], "crop_pct": 1.0, "label_names": list(class_names) or None}
+    pretrained = {**kept, "input_size": [3, size, size], "crop_pct": crop_pct, "label_names": list(class_names) or None}
     weights = to_safetensors({key: value.contiguous() for key, value in model.state_dict().items()})
     atomic.write(folder / "model.safetensors", lambda file: file.write(weights))
     description = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": pretrained}
+    description |= {"model_args": model_args} if model_args else {}
     atomic.write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 

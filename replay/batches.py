@@ -112,16 +112,23 @@ class Replay:
         """Return how many whole global batches an epoch has; what is left over is dropped, as DeiT's loader does."""
         return self._steps(self._stored(epoch))
 
-    def batches(self, epoch: int, step: int, epochs: int) -> Generator[Batch, None, None]:
-        """Yield every batch from `step` of `epoch` to the end of the last epoch; ReplayError at the first bad view."""
+    def rows(self, epoch: int, step: int) -> Rows:
+        """Return which views of which samples this process has in a step."""
+        return self._rows(self._stored(epoch))[step * self._batch_size : (step + 1) * self._batch_size][self._slice]
+
+    def batches(self, epoch: int, step: int, epochs: int, every: int = 1) -> Generator[Batch, None, None]:
+        """Yield every batch from `step` of `epoch` to the end of the last epoch; ReplayError at the first bad view.
+
+        Of each epoch only every so-manieth, where several processes share them out.
+        """
         cycles: deque[int] = deque()
 
         def rows() -> Iterator[Rows]:
             for e in range(epoch, epochs):
                 stored = self._stored(e)
-                for s in range(step if e == epoch else 0, self._steps(stored)):
+                for s in range(step if e == epoch else 0, self._steps(stored), every):
                     cycles.append(stored // self._order.repeats)
-                    yield self._rows(stored)[s * self._batch_size : (s + 1) * self._batch_size][self._slice]
+                    yield self.rows(e, s)
 
         renderer = Renderer(self._order.recipe, self._samples)
         with (

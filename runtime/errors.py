@@ -10,12 +10,15 @@ class InputError(ValueError):
 
     exit_code = 2
 
-    def __init__(self, where: object, expected: str, found: object, remedy: str = "") -> None:
+    def __init__(self, where: object, expected: str = "", found: object = "", remedy: str = "") -> None:
+        """A text alone is what torch's DataLoader makes of an error in one of its processes."""
         super().__init__(where, expected, found, remedy)  # all of them, so that it comes whole out of a worker
         self.where, self.expected, self.found, self.remedy = str(where), expected, found, remedy
 
     def __str__(self) -> str:
         """Return `where: expected ..., found ...; remedy`, without the parts that are empty."""
+        if not self.expected:
+            return self.where
         place = f"{self.where}: " if self.where else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{place}expected {self.expected}, found {self.found}{remedy}"

@@ -8,19 +8,6 @@ import torch.nn.functional as F
 from .config import Distill
 
 
-def mixed_target(
-    target: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor, classes: int, smoothing: float
-) -> torch.Tensor:
-    """Return smoothed targets (n, classes), float32, of mixed views: timm's `mixup_target`, lambda by lambda.
-
-    `target` and `partner` are int64 (n,), `lam` float32 (n,) is the share of `target`.
-    """
-    off = smoothing / classes
-    one_hot = torch.full((2, len(target), classes), off, device=target.device)
-    one_hot.scatter_(2, torch.stack([target, partner]).unsqueeze(2), 1 - smoothing + off)
-    return one_hot[0] * lam[:, None] + one_hot[1] * (1 - lam[:, None])
-
-
 def soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy of logits (n, classes) with a distribution (n, classes), in float32."""
     return -(target * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()

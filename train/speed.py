@@ -4,8 +4,9 @@ import time
 
 import torch
 
+from ..replay.targets import mixed_target
 from .config import Config
-from .loss import distillation_loss, mixed_target
+from .loss import distillation_loss
 from .optimizer import optimizer_and_schedule, undecayed
 from .student import Student
 

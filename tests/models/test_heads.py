@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from distillcache.cache.store import Store
-from distillcache.models.inputs import normalize
 from distillcache.models.students import Student, build_student
+from distillcache.runtime.inputs import normalize
 
 from ..conftest import run
 

@@ -9,10 +9,10 @@ import timm
 import torch
 from torch import nn
 
-from distillcache.models.inputs import normalize
 from distillcache.models.students import build_student, parse_kwargs
 from distillcache.models.teachers import Teacher, load_teacher, save_teacher, weights_digest
 from distillcache.runtime.devices import find_device
+from distillcache.runtime.inputs import normalize
 from tests.conftest import run
 
 CPU = torch.device("cpu")

@@ -17,8 +17,9 @@ from torch import nn
 
 from distillcache.models.students import build_student
 from distillcache.replay.logits import from_topk
+from distillcache.replay.targets import mixed_target
 from distillcache.train.config import Config
-from distillcache.train.loss import distillation_loss, mixed_target, soft_cross_entropy
+from distillcache.train.loss import distillation_loss, soft_cross_entropy
 from distillcache.train.optimizer import optimizer_and_schedule
 
 CLASSES = 7

@@ -1,0 +1,94 @@
+"""The examples run, on real photos, and where their loop is train-student's their losses are."""
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distillcache.cache.store import Store
+from distillcache.train.loop import Training
+
+from .conftest import SIZE, run
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+MODEL = {"img_size": SIZE, "embed_dim": 24, "depth": 1}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def train_students(store: Store, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The losses of train-student's steps, at one learning rate, without stochastic depth."""
+    losses, step = [], Training._step
+
+    def noted(self: Training, *arguments: Any) -> torch.Tensor:
+        found = step(self, *arguments)
+        losses.append(float(found[0]))
+        return found
+
+    monkeypatch.setattr(Training, "_step", noted)
+    kwargs = [f"{name}={value}" for name, value in MODEL.items()]
+    options = ["--epochs", 3, "--batch-size", 8, "--lr", 1e-4 * 512 / 8, "--min-lr", 1e-4, "--warmup-epochs", 0]
+    done = run(
+        "train-student", "--shards", shards, "--cache", store.path, "--out", tmp_path / "run", "--device", "cpu",
+        "--drop-path", 0, *options, "--model-kwargs", *kwargs,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    return losses
+
+
+def losses_of(example: str, store: Store, shards: str, *arguments: Any, **more: Any) -> list[float]:
+    return runpy.run_path(str(EXAMPLES / f"{example}.py"))["main"](str(store.path), shards, *arguments, **more)
+
+
+@pytest.mark.parametrize("example", ["plain_pytorch", "timm_task"])
+def test_train_students_loop_has_train_students_losses(
+    example: str, store: Store, shards: str, train_students: list[float]
+) -> None:
+    losses = losses_of(example, store, shards, **MODEL)
+    assert len(losses) == len(train_students) == 8
+    assert losses == pytest.approx(train_students, rel=1e-5)
+
+
+def test_lightning_has_them_too_and_goes_on_in_mid_epoch(
+    store: Store, shards: str, train_students: list[float]
+) -> None:
+    pytest.importorskip("lightning", reason="SKIPPED: no lightning; pip install 'distillcache[examples]'")
+    first = losses_of("lightning_module", store, shards, max_steps=4, **MODEL)  # of 3, 2 and 3 steps an epoch
+    rest = losses_of("lightning_module", store, shards, "runs/last.ckpt", **MODEL)
+    assert len(first) == 4 and first + rest == pytest.approx(train_students, rel=1e-5)
+
+
+def test_hugging_faces_trainer_trains_both_heads_of_its_deit(store: Store, shards: str) -> None:
+    pytest.importorskip("transformers", reason="SKIPPED: no transformers; pip install 'distillcache[examples]'")
+    pytest.importorskip("accelerate", reason="SKIPPED: no accelerate; pip install 'distillcache[examples]'")
+    small = {"image_size": SIZE, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
+    losses = losses_of("hugging_face_trainer", store, shards, **small, intermediate_size=96)
+    assert len(losses) == 8 and all(1 < loss < 3 for loss in losses)
+
+
+def test_numpy_alone_learns_the_teachers_labels(store: Store, shards: str) -> None:
+    losses = losses_of("numpy_only", store, shards)
+    assert losses[0] == pytest.approx(torch.log(torch.tensor(5.0)).item(), rel=1e-5) and len(losses) == 8
+
+
+def test_examples_are_short_and_use_nothing_but_the_public_api() -> None:
+    examples = [*EXAMPLES.glob("*.py")]
+    for text in (example.read_text() for example in examples):
+        assert len(text.splitlines()) < 80
+        assert "from distillcache" not in text and "dc._" not in text and "import distillcache as dc" in text
+    alone = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); import {', '.join(path.stem for path in examples)}"
+    done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
