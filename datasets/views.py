@@ -2,7 +2,7 @@
 
 import functools
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..runtime.errors import InputError
 from .augment import pixels
 from .augment.kernels import UInt8Image
+from .augment.own import keep, own_ops
 from .augment.plans import UNMIXED, MixPlan, ViewPlan, plan_mix, plan_view
 from .augment.recipes import Recipe
 from .order import ALONE, Rows
@@ -50,6 +51,12 @@ class Renderer:
     def __init__(self, recipe: Recipe, samples: Samples) -> None:
         self.recipe = recipe
         self.samples = samples
+        self._own_ops = own_ops(recipe.own_ops)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Know in a process that renders what its parent knows."""
+        self.__dict__.update(state)
+        keep(self._own_ops)
 
     def __call__(self, rows: Rows, pool: Executor | None = None, parts: int = 1) -> Views:
         """Return the mixed views of `rows`, in their order, rendered in `parts` by `pool`. Raises SampleError."""

@@ -26,7 +26,7 @@ _CUT_OFF = -0.5 + 2**-13
 
 def apply_op(image: UInt8Image, op: Op) -> UInt8Image:
     """Return `image` after one op; shape and dtype stay."""
-    return _OPS[op.name](image, op.value)
+    return OPS[op.name](image, op.value)
 
 
 def _look_up(image: UInt8Image, table: NDArray[np.int64]) -> UInt8Image:
@@ -141,7 +141,7 @@ def _along_y(op: Callable[[UInt8Image, float], UInt8Image]) -> Callable[[UInt8Im
     return lambda image, value: cast(UInt8Image, cv2.transpose(op(cast(UInt8Image, cv2.transpose(image)), value)))
 
 
-_OPS: dict[str, Callable[[UInt8Image, float], UInt8Image]] = {
+OPS: dict[str, Callable[[UInt8Image, float], UInt8Image]] = {
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,
     "Invert": _invert,

@@ -21,7 +21,8 @@ from PIL import Image
 from ...runtime.errors import InputError
 from . import kernels, philox
 from .kernels import UInt8Image
-from .ops import apply_op
+from .ops import OPS, apply_op
+from .own import apply_own
 from .plans import CROP_PADDING, Box, Erase, MixPlan, ViewPlan, Window
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -94,7 +95,7 @@ def render(plan: ViewPlan, image: UInt8Image) -> UInt8Image:
     if plan.hflip:
         view = cv2.flip(view, 1)  # type: ignore[assignment]
     for op in plan.ops:
-        view = apply_op(view, op)
+        view = apply_op(view, op) if op.name in OPS else apply_own(view, op.name, op.value)
     if plan.erase:
         _erase(plan.erase, view)
     return view

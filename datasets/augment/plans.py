@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from .own import own_ops
 from .philox import Draws, Stream
 from .recipes import Recipe
 
@@ -131,6 +132,8 @@ def plan_view(recipe: Recipe, seed: int, view: int, height: int, width: int) -> 
         ops += (_three_augment_op(draws),)
     if recipe.color_jitter > 0:
         ops += _jitter_ops(recipe.color_jitter, draws)
+    if recipe.own_ops:
+        ops += _own_ops(recipe, draws)
     box = _erase_box(recipe, draws)
     erase = Erase(box=box, seed=seed, view=view) if box else None
     return ViewPlan(size=recipe.size, crop=crop, hflip=hflip, ops=ops, erase=erase)
@@ -253,6 +256,12 @@ def _jitter_ops(strength: float, draws: Draws) -> tuple[Op, ...]:
     order = _JITTER_ORDERS[draws.integer(0, len(_JITTER_ORDERS) - 1)]
     factors = {name: _binary_fraction(draws.uniform(1 - strength, 1 + strength), 12) for name in JITTER_OPS}
     return tuple(Op(name=name, value=factors[name]) for name in order)
+
+
+def _own_ops(recipe: Recipe, draws: Draws) -> tuple[Op, ...]:
+    """Draw a user's own ops, in the recipe's order: as many words as those take."""
+    values = ((op.name, op.draw(draws, recipe.size)) for op in own_ops(recipe.own_ops))
+    return tuple(Op(name=name, value=value) for name, value in values if value is not None)
 
 
 def _erase_box(recipe: Recipe, draws: Draws) -> Box | None:

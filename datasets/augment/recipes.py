@@ -9,10 +9,32 @@ from typing import Any
 from ...runtime.errors import InputError
 from ...runtime.spelling import did_you_mean
 from ...runtime.typed import require_types
+from .own import stored_names
 
 CROPS = ("resized", "simple", "padded", "centre")
-_ADDED = frozenset({"three_augment", "color_jitter", "group"})
+_ADDED = frozenset({"three_augment", "color_jitter", "group", "own_ops"})
 """Fields that recipes once did not have. Where one is absent it has its default, which must leave every plan alone."""
+
+_PROBABILITIES = ("hflip", "randaug_prob", "erase_prob", "mix_prob", "switch_prob")
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(_PROBABILITIES, (0, 1)),
+    "size": (16, 1024),
+    "version": (1, 2),
+    "crop_scale": (0.001, 1),
+    "crop_ratio": (0.01, 100),
+    "crop_pct": (0.05, 1),
+    "randaug_ops": (0, 16),
+    "randaug_magnitude": (0, 10),
+    "randaug_std": (0, 10),
+    "color_jitter": (0, 1),
+    "erase_area": (0.001, 0.99),
+    "erase_ratio": (0.01, 100),
+    "mixup_alpha": (0, 100),
+    "cutmix_alpha": (0, 100),
+    "repeats": (1, 64),
+    "group": (2, 16),
+}
+"""The least and the most that a field may be; of a range of its own, both ends."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +68,8 @@ class Recipe:
     """DeiT III's 3-Augment (Touvron et al. 2022): grey, solarized or blurred, each with probability 1/3."""
     color_jitter: float = 0.0
     """Brightness, contrast and saturation change by factors in 1 -/+ this, in a random order; 0 turns it off."""
+    own_ops: tuple[str, ...] = ()
+    """Ops of a user's own after all others, as `own.OwnOp.stored` names them."""
     erase_prob: float = 0.25
     erase_area: tuple[float, float] = (0.02, 1 / 3)
     erase_ratio: tuple[float, float] = (0.3, 1 / 0.3)
@@ -68,26 +92,7 @@ class Recipe:
         require_types(self)
         if self.crop not in CROPS:
             raise InputError("recipe field crop", f"one of {', '.join(CROPS)}", repr(self.crop))
-        probabilities = ("hflip", "randaug_prob", "erase_prob", "mix_prob", "switch_prob")
-        ranges: dict[str, tuple[float, float]] = {
-            **dict.fromkeys(probabilities, (0, 1)),
-            "size": (16, 1024),
-            "version": (1, 2),
-            "crop_scale": (0.001, 1),
-            "crop_ratio": (0.01, 100),
-            "crop_pct": (0.05, 1),
-            "randaug_ops": (0, 16),
-            "randaug_magnitude": (0, 10),
-            "randaug_std": (0, 10),
-            "color_jitter": (0, 1),
-            "erase_area": (0.001, 0.99),
-            "erase_ratio": (0.01, 100),
-            "mixup_alpha": (0, 100),
-            "cutmix_alpha": (0, 100),
-            "repeats": (1, 64),
-            "group": (2, 16),
-        }
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             bounds = value if isinstance(value, tuple) else (value, value)
             if not low <= bounds[0] <= bounds[1] <= high:
@@ -108,8 +113,10 @@ class Recipe:
 
         Fields of `_ADDED` at their default are left out too: a recipe keeps its fingerprint when a field is added.
         """
-        neutral = {field.name: field.default for field in dataclasses.fields(self) if field.name in _ADDED}
-        fields = {k: v for k, v in self.to_dict().items() if k != "name" and (k not in neutral or v != neutral[k])}
+        neutral = {
+            field.name for field in dataclasses.fields(self) if getattr(self, field.name) == field.default
+        } & _ADDED
+        fields = {k: v for k, v in self.to_dict().items() if k not in neutral | {"name"}}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,7 +150,10 @@ class Recipe:
                 similar = did_you_mean(name, settable)
                 expected = "a known one" if similar else f"one of {', '.join(sorted(settable))}"
                 raise InputError("recipe field", expected, f"{assignment!r}{similar}")
-            changes[name] = _parse(name, text, getattr(self, name))
+            if name == "own_ops":
+                changes[name] = stored_names(filter(None, text.split(",")))
+            else:
+                changes[name] = _parse(name, text, getattr(self, name))
         return dataclasses.replace(self, **changes)
 
 
@@ -172,9 +182,20 @@ _RECIPES = {
 NAMES = tuple(_RECIPES)
 
 
+def register_recipe(name: str, *, base: str = "deit", overrides: Iterable[str] = ()) -> None:
+    """Let commands take a recipe of your own by name: `base` with `FIELD=VALUE` overrides.
+
+    A store keeps all fields, so who trains from it needs no such registration. Raises InputError, a ValueError, for a
+    name that is ours, or for what is wrong with a field.
+    """
+    if name in NAMES or not name.isidentifier():
+        raise InputError(f"recipe {name}", "letters, digits and _, and another name than our own recipes'", repr(name))
+    _RECIPES[name] = dataclasses.replace(named(base, overrides=overrides), name=name)
+
+
 def named(name: str, *, size: int | None = None, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe `name` at `size` pixels, or 224, with `FIELD=VALUE` overrides; ValueError says what's wrong."""
     if name not in _RECIPES:
-        raise InputError("recipe", f"one of {', '.join(NAMES)}", f"{name!r}{did_you_mean(name, NAMES)}")
+        raise InputError("recipe", f"one of {', '.join(_RECIPES)}", f"{name!r}{did_you_mean(name, _RECIPES)}")
     recipe = dataclasses.replace(_RECIPES[name], size=224 if size is None else size).override(overrides)
     return dataclasses.replace(recipe, version=2) if recipe.crop == "centre" else recipe

@@ -110,8 +110,8 @@ def test_evidence_is_found_out_once_and_names_what_differs(tmp_path: Path, monke
     assert differing() == ()
     [kept] = (tmp_path / "distillcache" / "exact").iterdir()
     assert json.loads(kept.read_text()) == []
-    original = ops._OPS["Rotate"]
-    monkeypatch.setitem(ops._OPS, "Rotate", lambda image, value: original(image, value) ^ 1)
+    original = ops.OPS["Rotate"]
+    monkeypatch.setitem(ops.OPS, "Rotate", lambda image, value: original(image, value) ^ 1)
     differing.cache_clear()
     assert differing() == ()  # remembered
     monkeypatch.setattr(evidence, "_here", lambda: ["another CPU"])
