@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..runtime import atomic
 from ..runtime.errors import InputError
+from ..runtime.hub import upload
 from ..runtime.paths import AnyPath
 from ..runtime.remote import RemoteFile
 from ..runtime.reporting import SILENT, Reporter
@@ -52,17 +53,7 @@ def put(folder: Path, destination: AnyPath) -> None:
     Raises ValueError for what the place answers.
     """
     if repository := _repository(destination):
-        from huggingface_hub import HfApi  # timm's own client: whoever has no need of it does not wait for it
-
-        try:
-            api = HfApi()
-            api.create_repo(repository, repo_type="dataset", exist_ok=True)
-            api.upload_folder(
-                folder_path=folder, repo_id=repository, repo_type="dataset", commit_message="distillcache"
-            )
-        except (OSError, ValueError) as error:  # the hub's own are among them
-            reason = str(error).strip().partition("\n")[0]
-            raise InputError(destination, "a data set that can be written", reason, "log in: hf auth login") from error
+        upload(folder, repository, kind="dataset")
         return
     for file in sorted(folder.iterdir(), key=lambda file: file.name == PUBLISHED):
         if isinstance(destination, Path):

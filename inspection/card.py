@@ -55,13 +55,13 @@ def card(store: Store, found: Stats, sha256: str, *, use: str, license: str, tea
         "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---"]),  # JSON is YAML
         f"# {head['pretty_name']}, view by view",
         _ABOUT,
-        _table(("", ""), facts_of_it),
+        table(("", ""), facts_of_it),
         "## Use it",
         use,
         "## What the teacher said",
         f"![Agreement of labels and targets]({PLOT})",
         "## The recipe",
-        _table(("field", "value"), fields),
+        table(("field", "value"), fields),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -72,7 +72,8 @@ def _logits(facts: dict[str, Any]) -> str:
     return f", and the {facts['topk']} largest logits" if facts["topk"] else ""
 
 
-def _table(head: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
+    """Return a table in Markdown, whatever its cells hold."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return "\n".join(lines + [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows])
 

@@ -1,0 +1,115 @@
+"""Students in other programs' hands: loaded by those, they say the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from distillcache.cache.store import Store
+from distillcache.models.students import Student, trained_student
+from distillcache.runtime.inputs import normalize
+from distillcache.train.checkpoint import read_weights
+
+from ..conftest import SIZE, run
+
+
+@pytest.fixture(scope="module")
+def trained(store: Store, shards: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DeiT of two heads that was trained a little, so that they differ."""
+    out = tmp_path_factory.mktemp("run") / "tiny"
+    options = [
+        "--epochs",
+        3,
+        "--batch-size",
+        8,
+        "--warmup-epochs",
+        0,
+        "--lr",
+        0.1,
+        "--device",
+        "cpu",
+        "--val-shards",
+        shards,
+    ]
+    kwargs = ["--model-kwargs", f"img_size={SIZE}", "embed_dim=24", "depth=2"]
+    done = run("train-student", "--shards", shards, "--cache", store.path, "--out", out, *options, *kwargs)
+    assert done.exit_code == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def student(trained: Path) -> Student:
+    weights, config = read_weights(trained)
+    return trained_student(config["model"], weights, "", **config["model_kwargs"]).eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (3, SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_timm_loads_it_with_both_heads(trained: Path, student: Student, images: torch.Tensor, tmp_path: Path) -> None:
+    done = run("export-student", trained, "--to", "timm", "--out", tmp_path / "timm", "--license", "mit")
+    assert done.exit_code == 0 and done.stdout.endswith("/timm: README.md, config.json, model.safetensors\n"), (
+        done.stderr
+    )
+    model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    with torch.inference_mode():
+        ours = student(images)
+    mean, std = (torch.tensor(model.pretrained_cfg[name]) for name in ("mean", "std"))
+    with torch.inference_mode():
+        assert torch.equal(model(normalize(images, mean, std)), (ours[0] + ours[1]) / 2)
+    assert not torch.equal(*ours) and [*model.pretrained_cfg["input_size"]] == [3, SIZE, SIZE]
+    card = (tmp_path / "timm" / "README.md").read_text()
+    assert card.startswith('---\nlicense: "mit"\n') and "| teacher |" in card and "| store |" in card
+    assert re.search(r"\| top-1, class head \| \d+\.\d\d% \|\n\| top-1, distill head \| ", card)
+    again = run("export-student", trained, "--to", "timm", "--out", tmp_path / "timm")
+    assert again.exit_code == 2 and "out: expected a folder that is not there yet" in again.stderr
+
+
+def test_transformers_loads_it_with_both_heads(
+    trained: Path, student: Student, images: torch.Tensor, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="SKIPPED: no transformers")
+    done = run("export-student", trained, "--to", "transformers", "--out", tmp_path / "hf")
+    assert done.exit_code == 0, done.stderr
+    model = transformers.DeiTForImageClassificationWithTeacher.from_pretrained(tmp_path / "hf").eval()
+    with torch.inference_mode():
+        theirs, ours = model(normalize(images, student.mean, student.std)), student(images)
+    torch.testing.assert_close(theirs.cls_logits, ours[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(theirs.distillation_logits, ours[1], rtol=0, atol=1e-5)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "hf")
+    pixels = processor(images[0].numpy(), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(pixels, normalize(images[:1], student.mean, student.std), rtol=0, atol=1e-5)
+
+
+def test_onnxruntime_runs_it_with_both_heads(
+    trained: Path, student: Student, images: torch.Tensor, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="SKIPPED: no onnxruntime")
+    done = run("export-student", trained, "--to", "onnx", "--out", tmp_path / "onnx")
+    assert done.exit_code == 0, done.stderr
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "student.onnx")
+    theirs = session.run(["class", "distill"], {"images": normalize(images, student.mean, student.std).numpy()})
+    with torch.inference_mode():
+        ours = student(images)
+    for logits, expected in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=1e-4)
+
+
+def test_transformers_has_no_other_students(store: Store, shards: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="SKIPPED: no transformers")
+    options = ["--epochs", 1, "--batch-size", 8, "--warmup-epochs", 0, "--drop-path", 0, "--device", "cpu"]
+    model = ["--model", "test_efficientnet"]
+    assert (
+        run(
+            "train-student", "--shards", shards, "--cache", store.path, "--out", tmp_path / "r", *options, *model
+        ).exit_code
+        == 0
+    )
+    done = run("export-student", tmp_path / "r", "--to", "transformers", "--out", tmp_path / "hf")
+    assert done.exit_code == 2
+    assert "to: expected a DeiT with a distillation token, which is all that transformers has" in done.stderr
+    assert run("export-student", tmp_path / "r", "--to", "timm", "--out", tmp_path / "timm").exit_code == 0
