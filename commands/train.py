@@ -1,7 +1,7 @@
 """`distillcache train-teacher` and `train-student`: stage 2, and teachers for those without pretrained weights."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -10,6 +10,7 @@ import click
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath, path_of
 from . import shards as reading
+from .config import config_option, options_given
 from .mirror import mirror_for, mirror_options
 from .options import (
     SEED,
@@ -29,10 +30,10 @@ from .options import (
 )
 from .paths import FOLDER, LOCAL_FOLDER, NAME, PATH
 from .progress import bar
+from .summary import summary_text
 
 if TYPE_CHECKING:
     from ..cache.matching import Missing
-    from ..cache.store import Store
     from ..datasets.samples import Samples
     from ..models.students import Student
     from ..replay.training_set import TrainingSet
@@ -85,6 +86,10 @@ _optimizer_options = (
 @with_options(missing_option)
 @with_options(*_optimizer_options, *recipe_options, val_shards_option, take_over_option, *mirror_options)
 @with_options(workers_option, device_option)
+@click.option("--log-every", type=click.IntRange(0), default=50, show_default=True, help="Steps a row of steps.csv.")
+@click.option("--wandb", type=NAME, metavar="PROJECT", help="Also log to Weights & Biases.")
+@click.option("--trackio", type=NAME, metavar="PROJECT", help="Also log to Trackio.")
+@with_options(config_option)
 def train_student(
     shards: Sequence[str],
     cache: AnyPath | None,
@@ -100,6 +105,9 @@ def train_student(
     missing: "Missing",
     workers: int | None,
     device_name: str,
+    log_every: int,
+    wandb: str | None,
+    trackio: str | None,
     **asked: "Unpack[Hyperparameters]",
 ) -> None:
     """Stage 2: train a DeiT student from shards and store, without the teacher. Run again, it resumes.
@@ -118,6 +126,7 @@ def train_student(
     from ..runtime.processes import join, leave
     from ..train.config import Config, Place
     from ..train.metrics import window_of
+    from ..train.tracking import trackers_named
     from .opening import open_store
 
     processes = join(device_name)
@@ -146,9 +155,17 @@ def train_student(
         student = _build_student(config, resumed=(out / "last.pt").exists(), tell=processes.first).to(device)
         held_out = reading.held_out(val_shards) if processes.first else None
     held_out = processes.share(held_out)
-    place = Place(device=device, workers=workers, out=out, processes=processes, take_over=take_over)
+    with processes.together():
+        projects = {"wandb": wandb, "trackio": trackio} if processes.first else {}
+        trackers = trackers_named(projects, asdict(config), Path(str(out)).name)
+    place = Place(
+        device=device, workers=workers, out=out, processes=processes, take_over=take_over, options=options_given(),
+        log_every=log_every, trackers=trackers,
+    )  # fmt: skip
     if summary := _train(student, data, held_out, config, place):
-        say(_summary_text(summary, data.store, shards, out))
+        say(summary_text(summary, data.store, shards, out))
+    for tracker in trackers:
+        tracker.finish()
     leave()
 
 
@@ -204,32 +221,6 @@ def _build_student(config: "Config", *, resumed: bool = False, tell: bool = True
     if config.distill == "none" and student.distilled:
         student.silence_distillation_head()
     return student
-
-
-def _summary_text(summary: dict[str, Any], store: "Store | None", shards: Sequence[str], out: AnyPath) -> str:
-    """Return the short table that a finished run ends with."""
-    from ..inspection.info import info
-
-    top1 = {head: summary[f"top1_{head}"] for head in ("class", "distill", "both") if f"top1_{head}" in summary}
-    rows = [(f"student top-1, {head} head{'s' * (head == 'both')}", f"{v:.2f}%") for head, v in top1.items()]
-    rows += [
-        (f"{name.replace('_top1_', ' top-1, ')}", f"{v:.2f}%") for name, v in summary.items() if "ema_top1" in name
-    ]
-    rows = rows or [("student top-1", _percent(None))]
-    if store:
-        facts = info(store)
-        size = f"{facts['bytes']:,} bytes, {facts['bytes_per_view']} bytes a view ({facts['labels']:,} views)"
-        teacher = _percent(store.manifest.teacher_top1, "cache-teacher --val-shards")
-        rows = [("teacher top-1", teacher), *rows, ("store", size)]
-    rows += [("shards", " ".join(shards))]
-    rows += [("cache", str(store.path))] if store else []
-    rows += [("student", f"{out / 'student.safetensors'}")]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def _percent(value: float | None, measured_by: str = "--val-shards") -> str:
-    return f"not measured ({measured_by})" if value is None else f"{value:.2f}%"
 
 
 @click.command("train-teacher")

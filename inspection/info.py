@@ -147,4 +147,6 @@ def _in_lines(words: Any, width: int = 70) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    return ",".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return ",".join(v if isinstance(v, str) else f"{v:g}" for v in value) or "none"

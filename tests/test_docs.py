@@ -1,6 +1,7 @@
 """What the docs say: commands are understood, Python runs, links lead somewhere, tables and pictures are today's."""
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import timm
 from click.testing import CliRunner
 
 from distillcache.cache.store import Store
 from distillcache.cli import main
+from distillcache.datasets.augment import own, recipes
+from distillcache.datasets.augment.recipes import RANGES, Recipe, named
 from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
 
@@ -35,9 +39,9 @@ COMMANDS = [
     (row.strip(), command) for row, cell in ROWS for command in re.findall(r"`((?:make|distillcache) [^`]+)`", cell)
 ]
 BLOCKS = [(page, block) for page, text in PAGES.items() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
-OPTIONS = {option for command in main.commands.values() for given in command.params for option in given.opts} | {
-    "--ntasks-per-node"
-}
+OPTIONS = {
+    option for command in (main, *main.commands.values()) for given in command.params for option in given.opts
+} | {"--ntasks-per-node"}
 SHARDS = {
     "SHARDS": "/data/imagenet-train-{000000..001023}.tar",
     "VAL_SHARDS": "/data/imagenet-val-{000000..000049}.tar",
@@ -84,6 +88,8 @@ def typed(text: str, folder: Path, **variables: str) -> list[list[str]]:
 def parsed(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     """Return the command that `arguments` name, and its parameters as click understands them."""
     command: click.Command = main
+    while arguments[0] == "--import":
+        arguments = arguments[2:]
     while isinstance(command, click.Group):
         command, arguments = command.commands[arguments[0]], arguments[1:]
     context = command.make_context(command.name, list(arguments), parent=click.Context(main, **main.context_settings))
@@ -219,7 +225,6 @@ def test_the_store_is_as_the_design_says(
     store: Store, shards: str, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The example finds the image, the words of a view, and the arrays of the table with their types and chunks."""
-    import numpy as np
     import zarr
 
     from distillcache.datasets.augment.philox import Stream, words
@@ -324,9 +329,57 @@ def test_the_picture_of_the_stages_is_what_its_script_draws() -> None:
         assert (ROOT / "docs" / f"stages-{name}.svg").read_text() == stages["draw"](stages[name.upper()])
 
 
-def test_a_training_loop_of_ones_own_runs(store: Store, shards: str) -> None:
-    losses = runpy.run_path(str(ROOT / "examples" / "own_loop.py"))["main"](str(store.path), shards)
-    assert len(losses) == 3 and all(0 < loss < 5 for loss in losses)
+def test_every_field_of_a_recipe_is_in_the_table_with_its_default_and_range() -> None:
+    section = PAGES["docs/recipes.md"].partition("## Every field")[2].partition("\n## ")[0]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in section.splitlines() if "| `" in line]
+    deit = named("deit")
+    assert [row[0] for row in rows] == [f.name for f in dataclasses.fields(Recipe) if f.name != "name"]
+    for name, default, limits, _ in rows:
+        value = getattr(deit, name)
+        values = value if isinstance(value, tuple) else (value,)
+        shown = ",".join(
+            f"{v:.5g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v) for v in values
+        )
+        assert (default == shown.lower()) or (name == "own_ops" and default == "none"), (name, shown)
+        if name in RANGES:
+            assert limits.removesuffix(", even") == f"{RANGES[name][0]:g} to {RANGES[name][1]:g}", name
+
+
+def test_the_first_use_of_the_api_runs_as_the_pages_write_it(
+    store: Store, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(shards).parent)
+    first, teacher = re.findall(r"```python\n(.*?)```", PAGES["docs/api.md"], re.DOTALL)
+    steps: list[int] = []
+    seen = {"train_on": lambda image, target, label: steps.append(len(image))}
+    for page in (first, re.findall(r"```python\n(.*?)```", PAGES["README.md"], re.DOTALL)[0]):
+        steps.clear()
+        small = page.replace("1024", "8").replace("300", "6").replace("workers=8", "workers=0")
+        exec(small.replace("regnety.zarr", str(store.path)), seen)
+        assert steps == [8] * 16
+    few = teacher.replace("views=300, workers=8", "views=3, image_size=32").replace(
+        "mine.zarr", str(tmp_path / "m.zarr")
+    )
+    made: dict[str, Any] = {}
+    exec(few, made)
+    assert made["store"].views == 3
+
+
+def test_ops_of_ones_own_are_as_the_page_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    blocks = re.findall(r"```python\n(import.*?)```", PAGES["docs/recipes.md"], re.DOTALL)
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        (tmp_path / f"page_op_{number}.py").write_text(block)
+        __import__(f"page_op_{number}")
+    assert sys.modules["page_op_0"].golden() == 252552 and len(blocks[0].splitlines()) <= 30
+    seed = 2**32 - 5
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    once, again = (own.apply_own(image, "Perspective", seed) for _ in range(2))
+    assert np.array_equal(once, again) and not np.array_equal(once, own.apply_own(image, "Perspective", seed - 1))
+    for name in ("Vignette", "Perspective"):
+        own._REGISTERED.pop(name)
+    recipes._RECIPES.pop("framed")
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a training run is told, in one frozen place."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -12,6 +12,7 @@ from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
 from ..runtime.processes import ALONE, Processes
 from ..runtime.reporting import SILENT, Reporter
+from .tracking import Tracker
 
 Distill = Literal["hard", "soft", "none"]
 _MAY_CHANGE = ("grad_accum_steps", "compile", "reuse_views", "allow_drift")  # in a run that is resumed
@@ -166,6 +167,12 @@ class Place:
     """Whether to take over `out`, far away, from a job that shows no sign of life."""
     command: Sequence[str] = ()
     """The command line of the run, kept in its config.json."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The command's options, kept in its config.yaml."""
+    log_every: int = 0
+    """Steps between two rows of steps.csv; 0: there are none."""
+    trackers: Sequence[Tracker] = ()
+    """Who keeps the figures of steps and epochs, besides the folder."""
     processes: Processes = ALONE
     reporter: Reporter = SILENT
     """Counts the images that are trained on, and has a line an epoch to log."""

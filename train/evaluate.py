@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..cache.teacher import Teacher
@@ -36,6 +37,8 @@ class Predictions:
     target: NDArray[np.int64]
     classes: dict[str, NDArray[np.int64]]
     probabilities: dict[str, NDArray[np.float32]]
+    losses: dict[str, float]
+    """Sum over all samples of each head's cross-entropy with the target."""
     seconds: float
     model_seconds: float
     """Time in the model alone, without reading and decoding."""
@@ -125,6 +128,9 @@ def predict(
     """
     started, in_model = time.monotonic(), 0.0
     names = (*heads, "both") if len(heads) == 2 else heads
+    rows = crops.rows(samples)
+    target = torch.from_numpy(samples.target[rows.shard, rows.sample].astype(np.int64))
+    done, losses = 0, torch.zeros(len(names), dtype=torch.float64, device=crops.device)
     found: list[list[torch.return_types.topk]] = []
     for images in crops.of(samples, reporter):
         before = _now(crops.device)
@@ -132,11 +138,15 @@ def predict(
         in_model += _now(crops.device) - before
         if len(heads) == 2:
             logits = (*logits, (logits[0] + logits[1]) / 2)
+        wanted = target[done : done + len(images)].to(crops.device)
+        known = wanted < logits[0].shape[1]
+        losses += torch.stack([F.cross_entropy(h.float()[known], wanted[known], reduction="sum") for h in logits])
+        done += len(images)
         found.append([head.float().softmax(1).topk(min(_LARGEST, head.shape[1]), dim=1) for head in logits])
     by_head = {name: [part[i] for part in found] for i, name in enumerate(names)}
-    rows = crops.rows(samples)
     return Predictions(
-        target=samples.target[rows.shard, rows.sample].astype(np.int64),
+        target=target.numpy(),
+        losses=dict(zip(names, losses.tolist(), strict=True)),
         classes={name: torch.cat([top.indices for top in parts]).cpu().numpy() for name, parts in by_head.items()},
         probabilities={name: torch.cat([top.values for top in parts]).cpu().numpy() for name, parts in by_head.items()},
         seconds=time.monotonic() - started,
@@ -161,12 +171,19 @@ def predict_student(
         student.train(training)
 
 
-def count_correct(student: Student, crops: CentreCrops, samples: Samples, *, amp: bool) -> dict[str, int]:
-    """Return how many of the `crops` of a part of `samples` each head of a student classifies rightly."""
+def measure(student: Student, crops: CentreCrops, samples: Samples, *, amp: bool) -> dict[str, float]:
+    """Return sums over the `crops` of a part of `samples`, by `top1_HEAD`, `top5_HEAD` and `val_loss_HEAD`.
+
+    How many each head of a student classifies rightly, has among its five likeliest classes, and its cross-entropy.
+    """
+    heads = (*student.heads, "both") if len(student.heads) == 2 else student.heads
     if not len(crops.rows(samples)):
-        return dict.fromkeys((*student.heads, "both") if len(student.heads) == 2 else student.heads, 0)
-    predictions = predict_student(student, crops, samples, amp=amp)
-    return {head: int((top[:, 0] == predictions.target).sum()) for head, top in predictions.classes.items()}
+        return {f"{name}_{head}": 0.0 for name in ("top1", "top5", "val_loss") for head in heads}
+    found = predict_student(student, crops, samples, amp=amp)
+    of_k = {
+        f"top{k}_{head}": share * len(found.target) / 100 for k in (1, 5) for head, share in found.accuracy(k).items()
+    }
+    return of_k | {f"val_loss_{head}": loss for head, loss in found.losses.items()}
 
 
 def teacher_top1(teacher: Teacher, held_out: Samples, *, device: torch.device, workers: int) -> float:

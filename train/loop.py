@@ -15,6 +15,7 @@ from ..datasets.augment.libraries import library_versions
 from ..datasets.augment.philox import Stream, words
 from ..datasets.samples import Samples
 from ..replay.batches import Batch, Replay
+from ..replay.targets import mixed_target
 from ..runtime.compiling import compiling
 from ..runtime.errors import InputError
 from ..runtime.ranks import PeerError
@@ -22,12 +23,13 @@ from ..runtime.signals import StopRequested, StopSignals
 from . import checkpoint
 from .checkpoint import Progress
 from .config import Config, Place
-from .evaluate import CentreCrops, count_correct
-from .loss import Losses, distillation_loss, mixed_target
+from .evaluate import CentreCrops, measure
+from .loss import Losses, distillation_loss
 from .metrics import RunFolder, best_epoch, line_of
 from .optimizer import optimizer_and_schedule, undecayed, undecayed_by_timm
 from .stopping import Heard, NonFiniteLossError, RunInterruptedError, Stopping
 from .student import Student
+from .tracking import StepLog
 
 _SECONDS_BEFORE_A_KILL = 25.0  # torchrun kills what has not ended 30 s after SIGTERM
 
@@ -93,6 +95,7 @@ class Training:
             }
         )
         self.folder = RunFolder(config, run.place, run.trained_on, self.progress.epoch) if first else None
+        self.log = StepLog(run.place.log_every if first else 0, run.place.out, run.place.trackers, self.model)
         student = run.place.processes.wrap(cast(nn.Module, run.student), run.place.device)
         self.student = cast(nn.Module, torch.compile(student)) if config.compile else student
         self.rate = 0.0
@@ -114,28 +117,31 @@ class Training:
                     self._stop(self.signals.signum, loss_sum)
                 raise
             loss_sum += loss
+            self.log.after_step(progress.images // size, epoch, loss, size, self.optimizer.param_groups[0]["lr"])
             progress.step += 1
             progress.images += size
             self.place.reporter.advance(size)
             self._heed(self.stopping.after_step(loss[0], progress.step), loss_sum)
         self._heed(self.stopping.after_all_steps(), loss_sum)
+        self.log.flush()
         self._note_losses(loss_sum)
         self.rate = (steps - before) * size / max(time.monotonic() - started, 1e-9)
 
     def _next(self, batches: Iterator[Batch], loss_sum: torch.Tensor) -> Batch:
         """Return the next batch; alone, a signal ends the waiting for it, which may be for a read that hangs."""
-        if self.place.processes.world > 1:
-            return next(batches)
+        started = time.monotonic()
         try:
-            with self.signals.raising():
+            with self.signals.raising() if self.place.processes.world == 1 else contextlib.nullcontext():
                 return next(batches)
         except StopRequested as stop:
             self._stop(stop.signum, loss_sum)
+        finally:
+            self.log.waited(time.monotonic() - started)
 
     def finish_epoch(self, epoch: int) -> None:
         """Evaluate, each process a part, note the epoch's figures, and save; on a signal leave that to the next run."""
         progress, place = self.progress, self.place
-        stopped, correct = 0, dict[str, int]()
+        stopped, measured = 0, dict[str, float]()
         if self.run.held_out:
             if self.folder:
                 self._save()  # the evaluation may be long
@@ -143,16 +149,18 @@ class Training:
                 place.processes.share_buffers(student)
             try:
                 with self.signals.raising():
-                    correct = self._evaluate(self.run.held_out)
+                    measured = self._evaluate(self.run.held_out)
             except StopRequested as stop:
                 stopped = stop.signum
         [signum] = place.processes.ask_largest(stopped)()
         if signum:
             raise self._interrupted(signum)
-        top1 = self._percent_of_all(correct)
+        held_out = self._of_all(measured)
         if self.folder:
             row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **self._mean_losses()}
-            progress.history.append({**row, **top1, "images_per_second": self.rate})
+            progress.history.append({**row, **held_out, "images_per_second": self.rate})
+            for tracker in place.trackers:
+                tracker.log(progress.history[-1], progress.images // self.config.batch_size)
         progress.epoch, progress.step = epoch + 1, 0
         progress.loss_sum = progress.class_loss_sum = progress.distill_loss_sum = 0.0
         if self.folder:
@@ -182,6 +190,7 @@ class Training:
                 (losses.total * share).backward()  # type: ignore[no-untyped-call]
             each = [losses.total, losses.target, losses.total * 0 if losses.teacher is None else losses.teacher]
             total += torch.stack(each).detach() * share
+        self.log.note_gradients(self.progress.images // config.batch_size)
         if config.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad)
         self.optimizer.step()
@@ -199,11 +208,11 @@ class Training:
         return distillation_loss(logits, target, teacher, distill=config.distill, alpha=config.alpha, tau=config.tau)
 
     def _students(self) -> dict[str, nn.Module]:
-        """Return what is evaluated, by the name of its figures."""
-        return {"top1": cast(nn.Module, self.run.student)} | ({"ema_top1": self.ema.module} if self.ema else {})
+        """Return what is evaluated, by what its figures' names begin with."""
+        return {"": cast(nn.Module, self.run.student)} | ({"ema_": self.ema.module} if self.ema else {})
 
-    def _evaluate(self, held_out: Samples) -> dict[str, int]:
-        """Return how many of this process's part of the held-out samples each head is right about."""
+    def _evaluate(self, held_out: Samples) -> dict[str, float]:
+        """Return the sums of `measure` over this process's part of the held-out samples."""
         config, place, processes = self.config, self.place, self.place.processes
         crops = CentreCrops(
             size=config.size,
@@ -213,16 +222,17 @@ class Training:
             part=processes.rank,
             parts=processes.world,
         )
-        correct: dict[str, int] = {}
-        for name, student in self._students().items():
-            counted = count_correct(cast(Student, student), crops, held_out, amp=config.amp)
-            correct |= {f"{name}_{head}": count for head, count in counted.items()}
-        return correct
+        sums: dict[str, float] = {}
+        for prefix, student in self._students().items():
+            found = measure(cast(Student, student), crops, held_out, amp=config.amp)
+            sums |= {f"{prefix}{name}": value for name, value in found.items()}
+        return sums
 
-    def _percent_of_all(self, correct: dict[str, int]) -> dict[str, float]:
-        totals = self.place.processes.total(torch.tensor(list(correct.values())))
+    def _of_all(self, sums: dict[str, float]) -> dict[str, float]:
+        """Return accuracies, percent, and mean losses over all processes' parts."""
+        totals = self.place.processes.total(torch.tensor(list(sums.values()), dtype=torch.float64))
         images = int(self.run.held_out.count.sum()) if self.run.held_out else 1
-        return {name: 100 * total / images for name, total in zip(correct, totals, strict=True)}
+        return {n: (1 if "loss" in n else 100) * t / images for n, t in zip(sums, totals, strict=True)}
 
     def _save(self) -> None:
         states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}

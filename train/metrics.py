@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.optional import optional
@@ -57,6 +59,8 @@ class RunFolder:
             "trained_on": trained_on,
         }
         _write_json(self.path / "config.json", described)
+        if place.options:
+            atomic.write_text(self.path / "config.yaml", yaml.safe_dump(dict(place.options), sort_keys=False))
         self._events = self._open_events(epoch)
 
     def record(self, history: Sequence[dict[str, float]], *, last: bool) -> None:
@@ -69,7 +73,8 @@ class RunFolder:
         if self._events:
             for name, value in history[-1].items():
                 if name != "epoch":
-                    self._events.add_scalar(name.replace("top1_", "top1/"), value, int(history[-1]["epoch"]))
+                    tag = name.replace("top1_", "top1/").replace("top5_", "top5/").replace("val_loss_", "val_loss/")
+                    self._events.add_scalar(tag, value, int(history[-1]["epoch"]))
             self._events.flush()
         if last or time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS:
             self._draw_curves(history)

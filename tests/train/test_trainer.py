@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,11 @@ from .test_train import config, place, stored, student, train
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def weights(folder: Path, name: str = "student") -> dict[str, torch.Tensor]:
@@ -148,8 +152,8 @@ def test_the_folder_says_everything(tmp_path: Path, store: Store, shards: str) -
     assert done.exit_code == 0, done.output
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "config.json", "metrics.csv", "tensorboard", "curves.png", "summary.json", "last.pt", "best.safetensors",
-        "student.safetensors",
+        "config.json", "config.yaml", "metrics.csv", "tensorboard", "curves.png", "summary.json", "last.pt",
+        "best.safetensors", "student.safetensors",
     }  # fmt: skip
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     summary = json.loads((out / "summary.json").read_text())

@@ -1,0 +1,118 @@
+"""Where the figures of steps and epochs go: a file of the run's folder, and any tracker that is asked for."""
+
+import csv
+import importlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..runtime.errors import InputError
+from ..runtime.paths import AnyPath
+from ..runtime.transfers import to_cpu
+
+
+class Tracker(Protocol):
+    """Somebody who keeps figures: Weights & Biases, Trackio, TensorBoard, or anyone's own."""
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        """Keep figures of the run's step of that number, counted over all epochs."""
+
+    def finish(self) -> None:
+        """Hear that no more come."""
+
+
+class _Module:
+    """A run of a module that has `init`, `log` and `finish`, as both wandb and trackio do."""
+
+    def __init__(self, module: str, project: str, config: dict[str, Any], name: str) -> None:
+        try:
+            self._module: Any = importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f"`{module}`", f"the module {module}", "none", f"run: pip install {module}") from error
+        self._module.init(project=project, name=name, config=config, resume="allow")
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        """Keep figures of a step."""
+        self._module.log(dict(figures), step=step)
+
+    def finish(self) -> None:
+        """End the run."""
+        self._module.finish()
+
+
+def trackers_named(projects: Mapping[str, str | None], config: dict[str, Any], name: str) -> tuple[Tracker, ...]:
+    """Return a tracker for each of the modules `wandb` and `trackio` for which a project is named.
+
+    `config` is the run's, `name` what the run is called there. Raises InputError where a module is not installed.
+    """
+    return tuple(_Module(module, project, config, name) for module, project in projects.items() if project)
+
+
+class StepLog:
+    """Figures of every n-th step, which no step waits for: they are read when the next are due, or the epoch ends.
+
+    Losses, the gradient's norm and rates are those of this process's part of the batches.
+    """
+
+    def __init__(self, every: int, folder: AnyPath, trackers: Sequence[Tracker], model: nn.Module) -> None:
+        """Log every `every` steps, 0 for none, to `trackers` and to the steps.csv of a `folder` on this machine.
+
+        The gradient's norm is that of `model`.
+        """
+        self._every, self._trackers, self._model = every, trackers, model
+        self._file = folder / "steps.csv" if isinstance(folder, Path) else None
+        self._arriving: tuple[dict[str, float], Callable[[], tuple[torch.Tensor, ...]]] | None = None
+        self._norm: torch.Tensor | None = None
+        self._waited = 0.0
+        self._since, self._images = time.monotonic(), 0
+
+    def due(self, number: int) -> bool:
+        """Return whether the run's step of that number, from 0, is logged."""
+        return bool(self._every) and (number + 1) % self._every == 0
+
+    def note_gradients(self, number: int) -> None:
+        """Measure the gradient, before it is clipped."""
+        if self.due(number):
+            self._norm = nn.utils.get_total_norm([p.grad for p in self._model.parameters() if p.grad is not None])
+
+    def waited(self, seconds: float) -> None:
+        """Count time that was spent waiting for a batch."""
+        self._waited += seconds
+
+    def after_step(self, number: int, epoch: int, losses: torch.Tensor, images: int, lr: float) -> None:
+        """Take in a step's `losses` (3,), on their device: in all, of the class head, of the distillation."""
+        self._images += images
+        if not self.due(number):
+            return
+        self.flush()
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-9)
+        figures = {
+            "step": number + 1, "epoch": epoch + 1, "lr": lr, "images_per_second": self._images / seconds,
+            "data_seconds": self._waited, "compute_seconds": max(seconds - self._waited, 0.0),
+        }  # fmt: skip
+        norm = losses.new_zeros(()) if self._norm is None else self._norm.detach().to(losses)
+        self._arriving = figures, to_cpu(torch.cat([losses, norm[None]]))
+        self._since, self._images, self._waited = now, 0, 0.0
+
+    def flush(self) -> None:
+        """Write what was measured by now."""
+        if not self._arriving:
+            return
+        figures, values = self._arriving
+        self._arriving = None
+        loss, of_class, distill, norm = values()[0].tolist()
+        row = figures | {"loss": loss, "loss_class": of_class, "loss_distill": distill, "grad_norm": norm}
+        if self._file:
+            new = not self._file.exists()
+            with self._file.open("a", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+        for tracker in self._trackers:
+            tracker.log({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
