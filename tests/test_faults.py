@@ -315,6 +315,24 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "a part that there is not": lambda bench: bench.cache("--part", "2/2", shards=bench.shards),
     "views that are no whole cycles": lambda bench: bench.cache("--views", 4, shards=bench.shards),
     "no views, or another number below its least": lambda bench: bench.cache("--views", 0, shards=bench.shards),
+    "shards to add to no store": lambda bench: bench.cache("--add-shards", bench.shards, shards=bench.shards),
+    "shards to add to a part of a store's": lambda bench: bench.cache(
+        "--add-shards", "b.tar", "--part", "0/2", shards=bench.shards, store=bench.store
+    ),
+    "an op in --set that nobody registered": lambda bench: bench.cache("--set", "own_ops=Mine", shards=bench.shards),
+    "a module that can't be imported": lambda bench: bench.run("--import", "no_such_module", "inspect", "info", "x"),
+    "a function of one's own for a teacher that is none": lambda bench: bench.cache(
+        "--teacher", "json:absent", shards=bench.shards
+    ),
+    "options in a file that there are not": lambda bench: bench.file("c.yaml", b"smothing: 0.1").train(
+        "--config", bench.folder / "c.yaml"
+    ),
+    "exporting what is no student": lambda bench: bench.run(
+        "export-student", bench.teacher, "--to", "timm", "--out", bench.folder / "t"
+    ),
+    "pushing to no repository": lambda bench: bench.run(
+        "export-student", bench.teacher, "--to", "timm", "--out", bench.folder / "t", "--push", "me"
+    ),
     "an unknown recipe": lambda bench: bench.cache("--recipe", "autoaugment", shards=bench.shards),
     "an unknown field in --set": lambda bench: bench.cache("--set", "blur=1", shards=bench.shards),
     "a misspelt field in --set": lambda bench: bench.cache("--set", "hflp=0", shards=bench.shards),
