@@ -1,10 +1,11 @@
 """More shards for a store: their samples join it, and every label, check and place that it holds stays as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..datasets.samples import samples_of
 from ..datasets.shards.index import ShardIndex
 from ..datasets.shards.mirror import DEFAULT, Mirror
+from ..runtime.crew import Crew
 from ..runtime.errors import InputError
 from .arrays import append_shards
 from .claims import Claims
@@ -12,14 +13,23 @@ from .create import require_known_classes
 from .store import Store
 
 
-def add_shards(store: Store, indexes: Sequence[ShardIndex], claims: Claims, mirror: Mirror = DEFAULT) -> None:
-    """Let the samples of more shards join `store`, behind its own, without labels yet.
+def add_shards(
+    store: Store, index: Callable[[], Sequence[ShardIndex]], claims: Claims, crew: Crew, mirror: Mirror = DEFAULT
+) -> None:
+    """Let the samples of the shards that `index` reads join `store`, behind its own, without labels yet.
 
-    Those that the store has already are left alone, so that who was stopped may do the same again. Processes that fill
-    the store meanwhile go on with the shards that they know. Raises ValueError for a shard of a name that the store has
-    that is another one, or of more samples than its arrays have columns; for a class that the teacher does not know;
-    and for a store without digests, which is to be upgraded first.
+    The first rank of a crew does that, and the others see it. Those that the store has already are left alone, so that
+    who was stopped may do the same again. Processes that fill the store meanwhile go on with the shards that they know.
+    Raises ValueError for a shard of a name that the store has that is another one, or of more samples than its arrays
+    have columns; for a class that the teacher does not know; and for a store without digests, to be upgraded first.
     """
+    with crew.first_before_others("added"):
+        if crew.first:
+            _add(store, index(), claims, mirror)
+    store.reopen()
+
+
+def _add(store: Store, indexes: Sequence[ShardIndex], claims: Claims, mirror: Mirror) -> None:
     with claims.structure():
         store.reopen()
         known = {shard.name: shard for shard in store.manifest.shards}
@@ -47,4 +57,3 @@ def add_shards(store: Store, indexes: Sequence[ShardIndex], claims: Claims, mirr
             shards=(*store.manifest.shards, *(index.shard for index in new)),
             skipped=(*store.manifest.skipped, *skipped),
         )
-        store.reopen()

@@ -180,10 +180,7 @@ def _cache_teacher(
     if not (is_new and crew.first):
         require_same_views(store, samples)
     if more:
-        with crew.first_before_others("added"):
-            if crew.first:
-                add.add_shards(store, index(), claims, mirror)
-        store.reopen()
+        add.add_shards(store, index, claims, crew, mirror)
         samples = store.samples([*urls, *more], mirror)
     if held_out:
         measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)

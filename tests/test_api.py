@@ -126,7 +126,7 @@ def test_a_dataset_yields_train_students_batches_however_it_is_rendered(store: d
         views = DataLoader(
             dataset, batch_size=None, num_workers=2, persistent_workers=how == "persistent loader", **more
         )
-    for epoch in (1,) if how == "spawned loader" else (0, 4, 1):
+    for epoch in (4, 1) if "persistent" in how or how == "alone" else (1,):
         dataset.set_epoch(epoch)
         assert_same(list(views), batches_of(store, shards, epoch))
         assert len(views) == len(batches_of(store, shards, epoch))

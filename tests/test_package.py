@@ -29,23 +29,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_is_enough_for_both_stages_and_the_report(
     site: Path, shards: str, teacher_folder: Path, tmp_path: Path
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": str(site)}
-
-    def run(*arguments: object) -> str:
-        command = [sys.executable, "-m", "distillcache.cli", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    code = "import distillcache as dc; print(dc.__file__); dc.ViewDataset; dc.cache_teacher; dc.register_op"
-    told = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
-    assert told.startswith(str(site))
     small = ["--shards", shards, "--device", "cpu"]
-    run("cache-teacher", *small, "--cache", "c.zarr", "--teacher", teacher_folder, "--views", 3, "--image-size", SIZE)
-    run("inspect", "report", "c.zarr", "--shards", shards, "--out", "report.html")
     model = ["--model-kwargs", f"img_size={SIZE}", "embed_dim=24", "depth=1"]
-    run("train-student", *small, "--cache", "c.zarr", "--out", "run", "--batch-size", 8, "--warmup-epochs", 0, *model)
-    run("export-student", "run", "--to", "timm", "--out", "timm")
+    commands = [
+        ["cache-teacher", *small, "--cache", "c.zarr", "--teacher", teacher_folder, "--views", 3, "--image-size", SIZE],
+        ["inspect", "report", "c.zarr", "--shards", shards, "--out", "report.html"],
+        ["train-student", *small, "--cache", "c.zarr", "--out", "run", "--batch-size", 8, "--warmup-epochs", 0, *model],
+        ["export-student", "run", "--to", "timm", "--out", "timm"],
+    ]
+    code = f"""
+import distillcache as dc
+from click.testing import CliRunner
+from distillcache.cli import main
+print(dc.__file__, dc.ViewDataset, dc.cache_teacher, dc.register_op)
+for command in {[[str(one) for one in command] for command in commands]}:
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout.startswith(str(site)), done.stderr
     assert {"c.zarr", "report.html", "run", "timm"} == {path.name for path in tmp_path.iterdir()}
 
 

@@ -16,6 +16,7 @@ from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
 from distillcache.models.teachers import Teacher
 from distillcache.replay.training_set import TrainingSet
+from distillcache.runtime.crew import Crew
 
 from ..conftest import cached, run
 
@@ -70,10 +71,12 @@ def test_who_is_killed_while_shards_join_leaves_the_store_as_it_was(
         "from distillcache.cache import add\n"
         "from distillcache.cache.claims import claims_on\n"
         "from distillcache.cache.store import Store\n"
+        "from distillcache.runtime.crew import Crew\n"
         "from distillcache.datasets.shards.index import index_shards\n"
         "Store.record = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         "path = Path(sys.argv[1])\n"
-        "with claims_on(path) as claims: add.add_shards(Store(path), index_shards([sys.argv[2]]), claims)\n"
+        "with claims_on(path) as claims:\n"
+        "    add.add_shards(Store(path), lambda: index_shards([sys.argv[2]]), claims, Crew())\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(first.path), more], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -83,7 +86,7 @@ def test_who_is_killed_while_shards_join_leaves_the_store_as_it_was(
     assert torn.digests().shape == (1, 12) and list(torn.counts) == [12] and not list(torn.units())
     assert len(TrainingSet.stored(torn, own).order.epoch(0)) == len(TrainingSet.stored(first, own).order.epoch(0))
     with claims_on(first.path) as claims:
-        add.add_shards(torn, index_shards([more]), claims)
+        add.add_shards(torn, lambda: index_shards([more]), claims, Crew())
     assert list(torn.counts) == [12, 11] and torn.keys(1)[0].startswith("photo1")
     np.testing.assert_array_equal(torn.read(range(6), 0).label, first.read(range(6), 0).label)
 
@@ -96,7 +99,7 @@ def test_a_process_that_fills_meanwhile_ends_with_the_shards_that_it_knows(
     store = cached(tmp_path / "c.zarr", [own], teacher, views=0)
     stale = Store(store.path)
     with claims_on(store.path) as claims:
-        add.add_shards(store, index_shards([more]), claims)
+        add.add_shards(store, lambda: index_shards([more]), claims, Crew())
     from distillcache.cache import fill
 
     samples = Store(store.path).samples([own, more])
