@@ -8,6 +8,7 @@ from ..datasets.shards.files import class_names, expand
 from ..datasets.shards.index import ShardIndex, index_shards, without_bad_images
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.crew import join
+from ..runtime.errors import InputError
 from ..runtime.paths import path_of
 from ..runtime.reporting import SILENT, Reporter
 from . import create
@@ -63,7 +64,10 @@ def cache_teacher(
         StopRequested: After SIGINT or SIGTERM, with all whole units kept.
         PeerError: Where another rank failed.
     """
+    if not hasattr(teacher, "sha256"):
+        raise InputError("`teacher`", "what as_teacher or load_teacher returns", type(teacher).__name__)
     place, urls = path_of(path) if isinstance(path, str) else path, expand(shards)
+    overrides = [overrides] if isinstance(overrides, str) else overrides
 
     def index() -> list[ShardIndex]:
         def screen(one: ShardIndex) -> ShardIndex:

@@ -182,6 +182,8 @@ def _cache_teacher(
     if more:
         add.add_shards(store, index, claims, crew, mirror)
         samples = store.samples([*urls, *more], mirror)
+    elif add_shards and crew.first:
+        say("add-shards: the store has them all already", err=True)
     if held_out:
         measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)
         create.note_teacher_top1(store, claims, measure)

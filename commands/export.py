@@ -17,7 +17,7 @@ _USE = {
     "transformers": "from transformers import DeiTForImageClassificationWithTeacher\n\n"
     'model = DeiTForImageClassificationWithTeacher.from_pretrained("PLACE")',
     "onnx": 'import onnxruntime\n\nsession = onnxruntime.InferenceSession("PLACE/student.onnx")\n'
-    'logits = session.run(None, {"images": images})',
+    'logits_of_each_head = session.run(None, {"images": images})',
 }
 _HUB = "hf://"
 
@@ -52,14 +52,13 @@ def export_student(run: AnyPath, to: str, out: Path, push: str | None, license_:
     if not config:
         raise InputError(run, "a student that train-student wrote", "other weights")
     student = trained_student(config["model"], weights, str(run), **config["model_kwargs"])
+    crop_pct = config.get("crop_pct", 0.875)
     out.mkdir(parents=True, exist_ok=True)
     if to == "timm":
         architecture, kwargs = config["model"].partition(".")[0], config["model_kwargs"]
-        export.to_timm(
-            student, out, architecture=architecture, model_kwargs=kwargs, crop_pct=config.get("crop_pct", 0.875)
-        )
+        export.to_timm(student, out, architecture=architecture, model_kwargs=kwargs, crop_pct=crop_pct)
     elif to == "transformers":
-        export.to_transformers(student, out)
+        export.to_transformers(student, out, crop_pct=crop_pct)
     else:
         export.to_onnx(student, out / "student.onnx")
     place = push.removeprefix(_HUB) if push else str(out)
@@ -82,11 +81,10 @@ def _card(run: AnyPath, config: dict[str, Any], to: str, place: str, license_: s
     rows += [("classes", str(config["classes"])), ("images", f"{config['size']} x {config['size']} pixels")]
     rows += [("distillation", config["distill"]), ("epochs", str(config["epochs"])), ("data", config["data"])]
     rows += [("teacher", f"{teacher['name']}, SHA-256 of its weights {teacher['sha256']}")] if teacher else []
-    rows += [("store", str(trained_on["store"]))] if "store" in trained_on else []
+    rows += [("store", Path(str(trained_on["store"])).name)] if "store" in trained_on else []
     rows += [("recipe", ", ".join(f"{name} {value}" for name, value in recipe.items()))] if recipe else []
     heads = [(name, value) for name, value in summary.items() if "top1_" in name]
     rows += [(f"{name.replace('top1_', 'top-1, ')} head", f"{value:.2f}%") for name, value in heads]
-    rows += [("command", f"`{kept['config']['command']}`")] if "command" in kept["config"] else []
     library = {"library_name": to} if to != "onnx" else {"library_name": "onnx"}
     head = {"license": license_, "tags": ["image-classification", "deit", "distillcache"], **library}
     parts = [

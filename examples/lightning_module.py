@@ -32,7 +32,7 @@ class Distilled(lightning.LightningModule):
 
     def training_step(self, batch: dc.ViewBatch, number: int) -> torch.Tensor:
         """Return the loss of both heads."""
-        logits = self.student(batch["image"].permute(0, 2, 3, 1))
+        logits = self.student(batch["image"])
         loss = dc.distillation_loss(logits, batch["soft_target"], batch["teacher_label"], distill="hard").total
         self.losses.append(loss.item())
         return loss
@@ -46,7 +46,7 @@ def main(
     cache: str, shards: str, checkpoint: str | None = None, max_steps: int = -1, **model_kwargs: int
 ) -> list[float]:
     """Train for a few epochs, or to a number of steps; return the loss of each step."""
-    dataset = dc.ViewDataset(dc.open_store(cache), shards, batch_size=BATCH_SIZE)
+    dataset = dc.ViewDataset(dc.open_store(cache), shards, batch_size=BATCH_SIZE, layout="channels_last")
     module = Distilled(dataset, **model_kwargs)
     keep = ModelCheckpoint("runs", save_last=True, every_n_train_steps=SAVE_EVERY)
     trainer = lightning.Trainer(

@@ -17,7 +17,7 @@ MODEL = "deit_tiny_distilled_patch16_224"
 def main(cache: str, shards: str, **model_kwargs: int) -> list[float]:
     """Train for a few epochs; return the loss of each step."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = dc.ViewDataset(dc.open_store(cache), shards, batch_size=BATCH_SIZE)
+    dataset = dc.ViewDataset(dc.open_store(cache), shards, batch_size=BATCH_SIZE, layout="channels_last")
     student = dc.build_student(MODEL, classes=dataset.classes, seed=0, drop_path=0.0, **model_kwargs).to(device).train()
     optimizer = create_optimizer_v2(student.model, opt="adamw", lr=LR, weight_decay=0.05)
     losses = []
@@ -25,7 +25,7 @@ def main(cache: str, shards: str, **model_kwargs: int) -> list[float]:
         dataset.set_epoch(epoch)
         for batch in dataset:
             batch = {name: value.to(device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
-            logits = student(batch["image"].permute(0, 2, 3, 1))  # of both heads; it normalises uint8 images
+            logits = student(batch["image"])  # of both heads; it normalises uint8 images
             loss = dc.distillation_loss(logits, batch["soft_target"], batch["teacher_label"], distill="hard").total
             optimizer.zero_grad()
             loss.backward()

@@ -46,7 +46,7 @@ def to_timm(
     )
 
 
-def to_transformers(student: Student, folder: Path) -> None:
+def to_transformers(student: Student, folder: Path, *, crop_pct: float) -> None:
     """Write a student to `folder` as `DeiTForImageClassificationWithTeacher.from_pretrained(FOLDER)` loads it.
 
     Raises InputError for a student that is no DeiT with a distillation token, and where transformers is not installed.
@@ -67,10 +67,11 @@ def to_transformers(student: Student, folder: Path) -> None:
     names = theirs.state_dict().keys()
     theirs.load_state_dict(_as_transformers_has_them(model.state_dict(), names))
     theirs.save_pretrained(folder)
-    size = {"height": student.image_size, "width": student.image_size}
-    processor = {
-        "image_processor_type": "DeiTImageProcessor", "do_resize": True, "size": size, "resample": 3,
-        "do_center_crop": False, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+    crop = {"height": student.image_size, "width": student.image_size}
+    processor = {  # resizes the shorter side and cuts the middle out, as timm does, which DeiT's own does not
+        "image_processor_type": "CLIPImageProcessor", "do_resize": True, "resample": 3, "do_convert_rgb": True,
+        "size": {"shortest_edge": int(student.image_size / crop_pct)},
+        "do_center_crop": True, "crop_size": crop, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
         "image_mean": student.mean.tolist(), "image_std": student.std.tolist(),
     }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
@@ -115,9 +116,10 @@ def to_onnx(student: Student, file: Path) -> None:
     """
     for module in ("onnx", "onnxscript"):
         optional(module, extra="onnx", where="`to`")
-    student.eval()
+    heads = _Heads(student.eval())
+    heads.training = False
     images = torch.zeros(2, 3, student.image_size, student.image_size)
     torch.onnx.export(
-        _Heads(student), (images,), str(file), input_names=["images"], output_names=list(student.heads),
+        heads, (images,), str(file), input_names=["images"], output_names=list(student.heads),
         dynamic_shapes={"images": {0: torch.export.Dim("n")}}, dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip

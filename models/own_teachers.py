@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..runtime.errors import InputError
+from ..runtime.inputs import require_normalisation
 from ..runtime.own_code import import_own
 from .teachers import Teacher, weights_digest
 
@@ -50,8 +51,11 @@ def as_teacher(
         InputError: A ValueError: for a function without `sha256`, or names that are not one a class.
     """
     place, module = torch.device(device), model if isinstance(model, nn.Module) else _Function(model)
-    if not isinstance(model, nn.Module) and not sha256:
+    if not callable(model):
+        raise InputError("`model`", "a module or a function", type(model).__name__)
+    if not sha256 and not module.state_dict():
         raise InputError("`sha256`", "what tells this function from other teachers", "nothing", "give one of your own")
+    require_normalisation(mean, std)
     if class_names and len(class_names) != classes:
         raise InputError("`class_names`", f"{classes}", len(class_names))
     with contextlib.suppress(NotImplementedError):  # what torch.export made is in evaluation for ever
@@ -102,6 +106,8 @@ def ensemble(teachers: Sequence[Teacher], *, name: str = "") -> Teacher:
     Each sees a view at its own size and in its own normalisation. A store tells ensembles apart by their members'
     weights, normalisation, size and order. Raises InputError if they don't tell the same classes apart.
     """
+    if not teachers or not all(isinstance(teacher, Teacher) for teacher in teachers):
+        raise InputError("`teachers`", "a list of what as_teacher or load_teacher returns", repr(teachers)[:60])
     first = teachers[0]
     for teacher in teachers:
         if teacher.classes != first.classes:

@@ -42,6 +42,9 @@ class Student(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return logits (n, classes) for each of `heads`, from uint8 images (n, height, width, RGB)."""
+        if images.shape[-1] != 3:
+            expected = "uint8 images (n, height, width, 3)"
+            raise InputError("`images`", expected, f"a tensor {tuple(images.shape)}", "`layout=channels_last`")
         logits = self.model(normalize(images, self.mean, self.std))
         return cast(tuple[torch.Tensor, ...], logits[: len(self.heads)]) if self.distilled else (logits,)
 
@@ -209,6 +212,9 @@ def parse_kwargs(texts: Iterable[str]) -> dict[str, Any]:
 
 def build_student(name: str, *, classes: int, seed: int, drop_path: float = 0.1, **kwargs: Any) -> Student:
     """Return a student initialised from `seed`: timm model `name` with `classes` classes.
+
+    It takes uint8 images (n, height, width, 3), normalises them itself, and returns a tuple of the logits of each of
+    its `heads`, in training and in evaluation; `model` is timm's own.
 
     `kwargs` reach the timm model (`img_size`, `patch_size`, `embed_dim`, ...). Raises ValueError if timm has no such
     model or it takes no such arguments.

@@ -56,8 +56,12 @@ class Teacher:
         amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
         with amp, compiling(self.compiled):
             output = self.model(batch.contiguous(memory_format=torch.channels_last))
-        logits: torch.Tensor = getattr(output, "logits", output)
-        return logits.float()
+        logits = getattr(output, "logits", output)
+        shape = tuple(getattr(logits, "shape", ()))
+        if shape != (len(images), self.classes):
+            found = f"a tensor {shape}" if shape else type(logits).__name__
+            raise InputError(f"teacher {self.name}", f"logits ({len(images)}, {self.classes})", found)
+        return cast(torch.Tensor, logits).float()
 
 
 def load_teacher(

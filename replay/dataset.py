@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast, get_args
 
 import torch
 import torch.distributed
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..cache.matching import Missing
+from ..cache.opening import open_store
 from ..cache.store import Store
 from ..runtime.errors import InputError
-from ..runtime.inputs import normalize
+from ..runtime.inputs import normalize, require_normalisation
 from .batches import Batch, Replay
 from .targets import mixed_target
 from .training_set import TrainingSet
 
+Layout = Literal["channels_first", "channels_last"]
 _WORKERS = 256
 """Of a DataLoader, of which is noticed that they begin an epoch twice."""
 
@@ -57,7 +59,7 @@ class ViewDataset(IterableDataset[ViewBatch]):
 
     def __init__(
         self,
-        store: Store,
+        store: Store | str | os.PathLike[str],
         shards: str | Sequence[str],
         *,
         batch_size: int,
@@ -66,19 +68,19 @@ class ViewDataset(IterableDataset[ViewBatch]):
         workers: int = 0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        layout: Literal["channels_first", "channels_last"] = "channels_first",
+        layout: Layout = "channels_first",
         smoothing: float = 0.1,
         soft: bool = False,
         reuse_views: bool = False,
         allow_drift: bool = False,
         window: int | None = None,
-        subset: str | None = None,
+        subset: str | float | None = None,
         missing: Missing = "stop",
     ) -> None:
         """Find the images of `store` in `shards`, any copy of them.
 
         Args:
-            store: What `open_store` returns.
+            store: What `open_store` returns, or takes.
             shards: WebDataset tars, Parquet files or folders: paths, URLs, with braces and globs.
             batch_size: Views a step over all ranks, of which each yields its part: a multiple of `world`.
             rank: Of this process, from 0; by default torch.distributed's, if that was begun, or else 0.
@@ -100,17 +102,31 @@ class ViewDataset(IterableDataset[ViewBatch]):
                 shared out, more epochs than the store has views.
             ReplayError: While iterating, at the first view that is not what the teacher saw.
         """
+        store = store if isinstance(store, Store) else open_store(store)
         self._store, self._smoothing, self._layout = store, smoothing, layout
         if (mean is None) != (std is None):
             raise InputError("`mean` and `std`", "both or neither", "one")
+        if mean is not None and std is not None:
+            require_normalisation(mean, std)
         self._mean, self._std = (None if values is None else torch.tensor(values) for values in (mean, std))
+        for name, value, allowed in (("layout", layout, get_args(Layout)), ("missing", missing, get_args(Missing))):
+            if value not in allowed:
+                raise InputError(f"`{name}`", " or ".join(allowed), repr(value))
+        if not 0 <= smoothing < 1:
+            raise InputError("`smoothing`", "0 to below 1", smoothing)
+        _require_whole("batch_size", batch_size, 1)
+        _require_whole("workers", workers, 0)
         if soft and not (store.manifest.logits or store.manifest.topk):
             remedy = "run cache-teacher with `logits=8` or `topk=K` into another store"
             raise InputError("`soft`", f"logits in {store.path}", "hard labels only", remedy)
-        self._data = TrainingSet.stored(store, shards, window, missing=missing, part=subset)
+        named = [shards] if isinstance(shards, (str, os.PathLike)) else shards
+        part = None if subset is None else str(subset)
+        self._data = TrainingSet.stored(store, [str(one) for one in named], window, missing=missing, part=part)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
         self.world = world if world is not None else torch.distributed.get_world_size() if distributed else 1
+        _require_whole("world", self.world, 1)
+        _require_whole("rank", self.rank, 0, self.world - 1)
         self.batch_size = batch_size
         self._given: dict[str, Any] = {"soft": soft, "reuse_views": reuse_views, "allow_drift": allow_drift}
         self._workers = workers
@@ -137,12 +153,18 @@ class ViewDataset(IterableDataset[ViewBatch]):
         """Return how many batches the epoch has."""
         return self._replay.steps(self.epoch)
 
+    def steps(self, epochs: int) -> int:
+        """Return how many batches the first `epochs` epochs have in all, for a schedule: they differ by a few."""
+        return sum(self._replay.steps(epoch) for epoch in range(epochs))
+
     def set_epoch(self, epoch: int, step: int = 0) -> None:
         """Begin the next iteration with batch `step` of an epoch; after `load_state_dict` of that epoch, go on there.
 
         Raises InputError for an epoch that the store has no views for.
         """
+        _require_whole("epoch", epoch, 0)
         self._replay.require_views(epoch + 1)
+        _require_whole("step", step, 0, self._replay.steps(epoch))
         if self._loaded and self._loaded[1] == epoch and not step:
             step = self._loaded[2]
         self._begin_at(epoch, step)
@@ -156,6 +178,8 @@ class ViewDataset(IterableDataset[ViewBatch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on at the next iteration where `state_dict` was asked for; InputError if that was of other data."""
+        if not {"epoch", "step", "batch_size", "data"} <= set(state or ()):
+            raise InputError("`state`", "what state_dict returned", repr(state)[:60])
         for name, have in (("batch_size", self.batch_size), ("data", self._data.fingerprint)):
             if state[name] != have:
                 raise InputError(f"`{name}`", f"that of the saved state, {state[name]}", have)
@@ -233,6 +257,13 @@ class ViewDataset(IterableDataset[ViewBatch]):
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what each process of a DataLoader makes for itself."""
         return {name: value for name, value in self.__dict__.items() if name != "_keys"} | {"_replays": {}}
+
+
+def _require_whole(name: str, value: int, low: int, high: int | None = None) -> None:
+    """Raise InputError for what is no whole number, or out of its range."""
+    if not isinstance(value, int) or value < low or (high is not None and value > high):
+        up_to = "or more" if high is None else f"to {high}"
+        raise InputError(f"`{name}`", f"a whole number, {low} {up_to}", repr(value))
 
 
 def _this_worker() -> tuple[int, int]:

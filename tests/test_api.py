@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import distillcache as dc
+from distillcache.datasets.shards.files import expand
 from distillcache.replay.batches import Replay
 from distillcache.replay.training_set import TrainingSet
 
@@ -46,7 +48,7 @@ PUBLIC = {
 MEMBERS = {
     "Store": "agreement() counts keys(shard) labels(shard) missing targets() to_xarray() views",
     "ViewDataset": "__iter__() __len__() batch_size classes epoch load_state_dict(state) rank set_epoch(epoch, step=0) "
-    "state_dict() world",
+    "state_dict() steps(epochs) world",
     "Teacher": "logits(images)",
     "Student": "classes distilled forward(images) heads image_size model",
 }
@@ -321,3 +323,57 @@ def test_a_teacher_of_ones_own_code_is_named_on_the_command_line(
     assert done.exit_code == 0, done.stderr
     store = dc.open_store(tmp_path / "c.zarr")
     assert {*np.unique(store.labels(0))} == {0, CLASSES - 1} and store.manifest.teacher.name == "reddest"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"workers": -1}, "`workers`: expected a whole number, 0 or more, found -1"),
+        ({"batch_size": 0}, "`batch_size`: expected a whole number, 1 or more, found 0"),
+        ({"rank": 1}, "`rank`: expected a whole number, 0 to 0, found 1"),
+        ({"layout": "NHWC"}, "`layout`: expected channels_first or channels_last, found 'NHWC'"),
+        ({"missing": "skip"}, "`missing`: expected stop or drop, found 'skip'"),
+        ({"smoothing": 2.0}, "`smoothing`: expected 0 to below 1, found 2.0"),
+        ({"mean": (123.0,) * 3, "std": (58.0,) * 3}, "`mean`: expected three numbers, 0 to 1, of pixels from 0 to 1"),
+        ({"mean": (0.5,) * 3, "std": (0.0,) * 3}, "`std`: expected three numbers, 1e-06 to 1, of pixels from 0 to 1"),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)
+def test_what_a_dataset_can_not_be_asked_is_said_in_a_line(
+    store: dc.Store, shards: str, wrong: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(line)):
+        dc.ViewDataset(store, shards, **{"batch_size": 8, **wrong})
+
+
+def test_what_is_no_step_no_state_and_no_loss_is_said_in_a_line(store: dc.Store, shards: str) -> None:
+    dataset = dc.ViewDataset(str(store.path), [Path(one) for one in expand(shards)], batch_size=8)
+    assert dataset.steps(6) == sum(len(batches_of(store, shards, epoch)) for epoch in range(6))
+    for place in ((0, 99), (0, -1), (-1, 0), (1.5, 0)):
+        with pytest.raises(ValueError, match="expected a whole number, 0 "):
+            dataset.set_epoch(*place)
+    with pytest.raises(ValueError, match=re.escape("`state`: expected what state_dict returned, found {}")):
+        dataset.load_state_dict({})
+    logits, soft = (torch.zeros(4, 5), torch.zeros(4, 5)), torch.full((4, 5), 0.2)
+    number = torch.zeros(4).long()
+    for distill, teacher, found in (
+        ("hard", soft, "labels, int64"),
+        ("soft", number, "logits or log"),
+        ("Hard", None, "hard or soft or none"),
+        ("hard", None, "labels, int64"),
+    ):
+        with pytest.raises(ValueError, match=f"expected {found}"):
+            dc.distillation_loss(logits, soft, teacher, distill=distill)
+    with pytest.raises(ValueError, match=r"`images`: expected uint8 images \(n, height, width, 3\), found a tensor"):
+        dc.build_student("test_vit", classes=5, seed=0)(torch.zeros(2, 3, 160, 160, dtype=torch.uint8))
+
+
+def test_a_teacher_of_another_form_than_it_says_is_named(shards: str, teacher: dc.Teacher, tmp_path: Path) -> None:
+    given = {"input_size": SIZE, "mean": teacher.mean, "std": teacher.std}
+    other = dc.as_teacher(teacher.model, name="mine", classes=CLASSES + 2, **given)
+    with pytest.raises(ValueError, match=r"teacher mine: expected logits \(\d+, 7\), found a tensor \(\d+, 5\)"):
+        dc.cache_teacher(tmp_path / "c.zarr", shards, other, views=3, image_size=SIZE)
+    with pytest.raises(ValueError, match="`sha256`: expected what tells this function from other teachers"):
+        dc.as_teacher(torch.nn.Flatten(), name="flat", classes=CLASSES, **given)
+    with pytest.raises(ValueError, match="`teacher`: expected what as_teacher or load_teacher returns, found Flatten"):
+        dc.cache_teacher(tmp_path / "c.zarr", shards, torch.nn.Flatten(), views=3)

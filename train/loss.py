@@ -1,10 +1,11 @@
 """The losses of DeiT's distillation (Touvron et al. 2021, section 4), as its published losses.py has them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 
+from ..runtime.errors import InputError
 from .config import Distill
 
 
@@ -41,6 +42,7 @@ def distillation_loss(
     published code divides it by the number of elements, n * classes, not by n as the equation would, and so do we.
     `none`: the class head's cross-entropy alone, whatever other logits there are.
     """
+    _require_fitting(logits, target, teacher, distill)
     base = soft_cross_entropy(logits[0], target)
     if distill == "none" or teacher is None:
         return Losses(base, base, None)
@@ -51,3 +53,23 @@ def distillation_loss(
         ours, theirs = F.log_softmax(student / tau, dim=1), F.log_softmax(teacher.float() / tau, dim=1)
         distillation = F.kl_div(ours, theirs, reduction="sum", log_target=True) * (tau * tau / student.numel())
     return Losses(base * (1 - alpha) + distillation * alpha, base, distillation)
+
+
+def _require_fitting(
+    logits: tuple[torch.Tensor, ...], target: torch.Tensor, teacher: torch.Tensor | None, distill: str
+) -> None:
+    """Raise InputError for arguments of another form than the loss takes; of values nothing is asked."""
+    if distill not in get_args(Distill):
+        raise InputError("`distill`", " or ".join(get_args(Distill)), repr(distill))
+    if isinstance(logits, torch.Tensor):
+        raise InputError("`logits`", "a tuple of each head's, as a student returns", "one tensor", "pass (logits,)")
+    if target.shape != logits[0].shape:
+        raise InputError("`target`", f"a distribution {tuple(logits[0].shape)}", f"a tensor {tuple(target.shape)}")
+    if distill == "none":
+        return
+    wanted, classes = (
+        (1, "labels, int64 (n,)") if distill == "hard" else (2, "logits or log-probabilities (n, classes)")
+    )
+    if teacher is None or teacher.dim() != wanted:
+        found = "None" if teacher is None else f"a tensor {tuple(teacher.shape)}"
+        raise InputError("`teacher`", f"{classes}, for `distill={distill}`", found)
