@@ -1,6 +1,6 @@
 """Where views are the same bytes: other library versions, other Pythons, CPUs that do without what this one has.
 
-    python bench/portability.py [PYTHON ...]
+    python bench/portability.py [--lowest | PYTHON ...]
 
 Writes docs/portability.md. PYTHONs are interpreters of the versions that the project names, by default those found as
 python3.11 to python3.14. For each, two virtual environments are made in .portability with uv: of the newest and of the
@@ -21,6 +21,7 @@ from figures import photo_shards
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / ".portability"
+VERSION = ".".join(platform.python_version_tuple()[:2])
 NAMED = ("3.11", "3.12", "3.13", "3.14")
 LIMITS = {
     "no AVX-512": {"ATEN_CPU_CAPABILITY": "avx2", "OPENCV_CPU_DISABLE": "AVX512-SKX", "ONEDNN_MAX_CPU_ISA": "AVX2"},
@@ -81,6 +82,19 @@ def alike(found: dict[str, object], here: dict[str, object]) -> bool:
     return bool(digests) and digests == all_of[: len(digests)]
 
 
+def lowest_alone() -> int:
+    """Compare the lowest versions with those that are here, as CI does: these are the newest."""
+    python = shutil.which(f"python{VERSION}") or sys.executable
+    try:
+        lowest = environment(python, VERSION, "lowest-direct")
+    except subprocess.CalledProcessError as error:
+        print(f"the lowest versions could not be installed, so they were not compared: {error}")
+        return 0
+    here, found = probe(sys.executable, {}), probe(lowest, {})
+    print(f"lowest versions, {of(found)}: {found['views']} views {'equal' if alike(found, here) else 'differ'}")
+    return 0 if not found["differing"] and alike(found, here) else 1
+
+
 def page_of(here: dict[str, object], rows: list[tuple[str, dict[str, object]]], missing: list[str]) -> str:
     lines = ["# Where views are the same bytes", ""]
     lines += ["Written by `make portability`, which measures all of it again.", ""]
@@ -109,7 +123,7 @@ def of(found: dict[str, object]) -> str:
 def environment(python: str, named: str, resolution: str) -> str:
     """Return the interpreter of an environment with all that the project needs, in the versions of a resolution."""
     folder = PLACE / f"{named}-{resolution}"
-    uv = [sys.executable, "-m", "uv"]
+    uv = [sys.executable, "-m", "uv", "--native-tls"]  # with the machine's certificates, as pip has it
     if not (folder / "done").exists():
         subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", python, folder], check=True)
         install = [
@@ -150,7 +164,7 @@ def arm_root(cpu: str) -> str:
         )  # fmt: skip
         for_arm = ["--python-platform", "aarch64-manylinux_2_28", "--python-version", arm_python(root)]
         subprocess.run(
-            [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--only-binary", ":all:", *for_arm,
+            [sys.executable, "-m", "uv", "--native-tls", "pip", "install", "--quiet", "--only-binary", ":all:", *for_arm,
              "--target", root / "site", "--requirement", ROOT / "pyproject.toml"],
             check=True,
         )  # fmt: skip
@@ -187,4 +201,4 @@ def probe(python: str, limits: dict[str, str], emulator: tuple[str, ...] = ()) -
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(lowest_alone() if sys.argv[1:] == ["--lowest"] else main(sys.argv[1:]))
