@@ -21,6 +21,7 @@ from figures import photo_shards
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / ".portability"
+UV = [sys.executable, "-m", "uv", "--native-tls"]  # with the machine's certificates, as pip has it
 VERSION = ".".join(platform.python_version_tuple()[:2])
 NAMED = ("3.11", "3.12", "3.13", "3.14")
 LIMITS = {
@@ -123,11 +124,10 @@ def of(found: dict[str, object]) -> str:
 def environment(python: str, named: str, resolution: str) -> str:
     """Return the interpreter of an environment with all that the project needs, in the versions of a resolution."""
     folder = PLACE / f"{named}-{resolution}"
-    uv = [sys.executable, "-m", "uv", "--native-tls"]  # with the machine's certificates, as pip has it
     if not (folder / "done").exists():
-        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", python, folder], check=True)
+        subprocess.run([*UV, "venv", "--quiet", "--clear", "--python", python, folder], check=True)
         install = [
-            *uv,
+            *UV,
             "pip",
             "install",
             "--quiet",
@@ -164,8 +164,8 @@ def arm_root(cpu: str) -> str:
         )  # fmt: skip
         for_arm = ["--python-platform", "aarch64-manylinux_2_28", "--python-version", arm_python(root)]
         subprocess.run(
-            [sys.executable, "-m", "uv", "--native-tls", "pip", "install", "--quiet", "--only-binary", ":all:", *for_arm,
-             "--target", root / "site", "--requirement", ROOT / "pyproject.toml"],
+            [*UV, "pip", "install", "--quiet", "--only-binary", ":all:", *for_arm, "--target", root / "site",
+             "--requirement", ROOT / "pyproject.toml"],
             check=True,
         )  # fmt: skip
         (root / "done").touch()

@@ -171,6 +171,9 @@ eval "$(_DISTILLCACHE_COMPLETE=bash_source distillcache)"
 eval "$(_DISTILLCACHE_COMPLETE=zsh_source distillcache)"
 _DISTILLCACHE_COMPLETE=fish_source distillcache
 ```
+
+`distillcache --import MODULE COMMAND ...` first imports a module of yours, which may register [ops and
+recipes](recipes.md#an-op-of-your-own).
 """
 
 
