@@ -13,7 +13,7 @@ from .paths import LOCAL_FOLDER, NAME, PATH
 
 _FORMS = ("timm", "transformers", "onnx")
 _USE = {
-    "timm": 'import timm\n\nmodel = timm.create_model("local-dir:PLACE", pretrained=True)',
+    "timm": 'import timm\n\nmodel = timm.create_model("SOURCE:PLACE", pretrained=True)',
     "transformers": "from transformers import DeiTForImageClassificationWithTeacher\n\n"
     'model = DeiTForImageClassificationWithTeacher.from_pretrained("PLACE")',
     "onnx": 'import onnxruntime\n\nsession = onnxruntime.InferenceSession("PLACE/student.onnx")\n'
@@ -62,13 +62,14 @@ def export_student(run: AnyPath, to: str, out: Path, push: str | None, license_:
     else:
         export.to_onnx(student, out / "student.onnx")
     place = push.removeprefix(_HUB) if push else str(out)
-    atomic.write_text(out / "README.md", _card(run, config, to, place, license_))
+    source = "hf-hub" if push else "local-dir"
+    atomic.write_text(out / "README.md", _card(run, config, to, place, source, license_))
     if push:
         upload(out, push.removeprefix(_HUB), kind="model")
     say(f"{push or out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 
-def _card(run: AnyPath, config: dict[str, Any], to: str, place: str, license_: str) -> str:
+def _card(run: AnyPath, config: dict[str, Any], to: str, place: str, source: str, license_: str) -> str:
     """Return the model card: what was trained, by what, on what, and how good each head is."""
     from ..inspection.card import table
     from ..runtime.paths import read_if_there
@@ -92,6 +93,6 @@ def _card(run: AnyPath, config: dict[str, Any], to: str, place: str, license_: s
         f"# {config['model']}, distilled",
         "Trained by distillcache from a teacher's stored labels." if teacher else "Trained by distillcache.",
         table(("", ""), rows),
-        f"```python\n{_USE[to].replace('PLACE', place)}\n```",
+        f"```python\n{_USE[to].replace('SOURCE', source).replace('PLACE', place)}\n```",
     ]
     return "\n\n".join(parts) + "\n"

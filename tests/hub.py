@@ -1,4 +1,4 @@
-"""A server that speaks as much of the Hugging Face Hub's protocol as publishing a data set and reading it take."""
+"""A server that speaks as much of the Hugging Face Hub's protocol as publishing and reading take."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote
 
 
 class Hub:
-    """Data sets by their names, each a dict of files, under a URL; a context manager."""
+    """Data sets and models by their names, each a dict of files, under a URL; a context manager."""
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
@@ -42,9 +42,9 @@ class _Request(BaseHTTPRequestHandler):
         self._file(with_body=False)
 
     def do_GET(self) -> None:
-        if found := re.fullmatch(r"/api/datasets/([\w-]+/[\w-]+)(/revision/\w+)?", self._path()):
+        if found := re.fullmatch(r"/api/(?:datasets|models)/([\w-]+/[\w-]+)(/revision/\w+)?", self._path()):
             self._json(self._info(found[1]) if found[1] in self.hub.files else None)
-        elif found := re.fullmatch(r"/api/datasets/([\w-]+/[\w-]+)/tree/\w+(/.*)?", self._path()):
+        elif found := re.fullmatch(r"/api/(?:datasets|models)/([\w-]+/[\w-]+)/tree/\w+(/.*)?", self._path()):
             self._json([self._entry(found[1], path) for path in self.hub.files[found[1]]])
         else:
             self._file(with_body=True)
@@ -64,7 +64,7 @@ class _Request(BaseHTTPRequestHandler):
             self._json({"url": f"{self.hub.url}/datasets/{name}", "name": name, "id": name})
         elif path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
-        elif found := re.fullmatch(r"/api/datasets/([\w-]+/[\w-]+)/preupload/\w+", path):
+        elif found := re.fullmatch(r"/api/(?:datasets|models)/([\w-]+/[\w-]+)/preupload/\w+", path):
             modes = {True: "lfs", False: "regular"}
             files = [(file["path"], file["path"].endswith((".zip", ".png"))) for file in json.loads(body)["files"]]
             self._json(
@@ -75,7 +75,7 @@ class _Request(BaseHTTPRequestHandler):
             actions = [{"upload": {"href": f"{self.hub.url}/lfs/{one['oid']}"}} for one in asked]
             objects = [one | {"actions": action} for one, action in zip(asked, actions, strict=True)]
             self._json({"transfer": "basic", "objects": objects})
-        elif found := re.fullmatch(r"/api/datasets/([\w-]+/[\w-]+)/commit/\w+", path):
+        elif found := re.fullmatch(r"/api/(?:datasets|models)/([\w-]+/[\w-]+)/commit/\w+", path):
             for line in map(json.loads, body.splitlines()):
                 value = line["value"]
                 if line["key"] == "file":
@@ -84,7 +84,7 @@ class _Request(BaseHTTPRequestHandler):
                     self.hub.files[found[1]][value["path"]] = self.hub.objects[value["oid"]]
             commit = self.hub.commit(found[1])
             self._json({"commitUrl": f"{self.hub.url}/datasets/{found[1]}/commit/{commit}", "commitOid": commit})
-        elif found := re.fullmatch(r"/api/datasets/([\w-]+/[\w-]+)/paths-info/\w+", path):
+        elif found := re.fullmatch(r"/api/(?:datasets|models)/([\w-]+/[\w-]+)/paths-info/\w+", path):
             asked = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode())["paths"]
             held = self.hub.files.get(found[1], {})
             self._json([self._entry(found[1], one) for one in asked if one in held])
@@ -92,7 +92,7 @@ class _Request(BaseHTTPRequestHandler):
             self._json({"error": f"no such route: {path}"}, status=404)
 
     def _file(self, *, with_body: bool) -> None:
-        found = re.fullmatch(r"/datasets/([\w-]+/[\w-]+)/resolve/\w+/(.+)", self._path())
+        found = re.fullmatch(r"(?:/datasets)?/([\w-]+/[\w-]+)/resolve/\w+/(.+)", self._path())
         data = self.hub.files.get(found[1], {}).get(found[2]) if found else None
         if data is None or found is None:
             self._json(None, status=404)

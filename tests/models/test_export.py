@@ -1,6 +1,9 @@
 """Students in other programs' hands: loaded by those, they say the same."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from distillcache.runtime.inputs import normalize
 from distillcache.train.checkpoint import read_weights
 
 from ..conftest import SIZE, run
+from ..hub import Hub
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +126,29 @@ def test_transformers_has_no_other_students(store: Store, shards: str, tmp_path:
     assert done.exit_code == 2
     assert "to: expected a DeiT with a distillation token, which is all that transformers has" in done.stderr
     assert run("export-student", tmp_path / "r", "--to", "timm", "--out", tmp_path / "timm").exit_code == 0
+
+
+def test_the_hub_gets_a_student_and_timm_has_it_from_there(trained: Path, tmp_path: Path) -> None:
+    """With the Hub's own client, against a server on this machine that speaks its protocol."""
+    load = "import timm, sys; print(timm.create_model('hf-hub:me/tiny', pretrained=True).head_dist.weight.std().item())"
+    with Hub() as hub:
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path)}
+
+        def python(*arguments: object) -> subprocess.CompletedProcess[str]:
+            line = [sys.executable, *map(str, arguments)]
+            return subprocess.run(line, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+
+        push = ["-m", "distillcache.cli", "export-student", trained, "--to", "timm", "--push", "hf://me/tiny", "--out"]
+        done = python(*push, tmp_path / "one")
+        assert done.returncode == 0, done.stderr
+        assert {"README.md", "config.json", "model.safetensors"} <= hub.files["me/tiny"].keys()
+        assert b"hf-hub:me/tiny" in hub.files["me/tiny"]["README.md"]
+        loaded = python("-c", load)
+        weights, _ = read_weights(trained)
+        assert loaded.returncode == 0 and float(loaded.stdout) == weights["head_dist.weight"].std().item(), (
+            loaded.stderr
+        )
+        hub.refuses = True
+        refused = python(*push, tmp_path / "two")
+        assert refused.returncode == 2 and "expected a model that can be written" in refused.stderr
+        assert "secret" not in refused.stderr
