@@ -65,7 +65,7 @@ def open_teacher(
     from ..models.teachers import load_teacher
 
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
-        return teacher_of_code(name, device=device, amp=amp, size=size)
+        return teacher_of_code(name, device=device, amp=amp, size=size, compiled=compiled)
     path = Path(name.removeprefix("local-dir:"))
     if path.is_dir() and (what := _what_is(path, _TEACHER)[0]) != _A_TEACHER:
         raise InputError(f"teacher {name}", "a timm name or a folder that train-teacher wrote", what, "name a teacher")

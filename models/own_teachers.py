@@ -122,9 +122,12 @@ def ensemble(teachers: Sequence[Teacher], *, name: str = "") -> Teacher:
     })  # fmt: skip
 
 
-def teacher_of_code(name: str, *, device: torch.device, amp: bool, size: int | None = None) -> Teacher:
+def teacher_of_code(
+    name: str, *, device: torch.device, amp: bool, size: int | None = None, compiled: bool = False
+) -> Teacher:
     """Return what the function `MODULE:FUNCTION` returns, a teacher, on another device.
 
+    `compiled` passes its model, or an ensemble's, to torch.compile.
     The module is imported as Python would, also from the working directory. Raises InputError if there is none, or it
     returns something else.
     """
@@ -139,12 +142,19 @@ def teacher_of_code(name: str, *, device: torch.device, amp: bool, size: int | N
         raise InputError(where, "a function that returns a teacher", f"an error: {reason}") from error
     if not isinstance(made, Teacher):
         raise InputError(where, "what distillcache.as_teacher returns", type(made).__name__)
-    return _placed(made, device, amp=amp, size=size)
+    return _placed(made, device, amp=amp, size=size, compiled=compiled)
 
 
-def _placed(teacher: Teacher, device: torch.device, *, amp: bool, size: int | None) -> Teacher:
-    changes = {"device": device, "dtype": "bfloat16" if amp else "float32", "input_size": size or teacher.input_size}
+def _placed(teacher: Teacher, device: torch.device, *, amp: bool, size: int | None, compiled: bool) -> Teacher:
     if isinstance(teacher, _Ensemble):
-        members = tuple(_placed(member, device, amp=amp, size=size) for member in teacher.members)
-        return replace(cast(_Ensemble, ensemble(members, name=teacher.name)), device=device)
-    return replace(teacher, model=teacher.model.to(device), **changes)  # type: ignore[arg-type]
+        members = [_placed(member, device, amp=amp, size=size, compiled=compiled) for member in teacher.members]
+        return ensemble(members, name=teacher.name)
+    model = teacher.model.to(device)
+    return replace(
+        teacher,
+        model=cast(nn.Module, torch.compile(model)) if compiled else model,
+        compiled=compiled,
+        device=device,
+        dtype="bfloat16" if amp else "float32",
+        input_size=size or teacher.input_size,
+    )

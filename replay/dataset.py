@@ -18,6 +18,7 @@ from ..cache.store import Store
 from ..runtime.errors import InputError
 from ..runtime.inputs import normalize, require_normalisation
 from .batches import Batch, Replay
+from .logits import require_logits
 from .targets import mixed_target
 from .training_set import TrainingSet
 
@@ -116,9 +117,8 @@ class ViewDataset(IterableDataset[ViewBatch]):
             raise InputError("`smoothing`", "0 to below 1", smoothing)
         _require_whole("batch_size", batch_size, 1)
         _require_whole("workers", workers, 0)
-        if soft and not (store.manifest.logits or store.manifest.topk):
-            remedy = "run cache-teacher with `logits=8` or `topk=K` into another store"
-            raise InputError("`soft`", f"logits in {store.path}", "hard labels only", remedy)
+        if soft:
+            require_logits(store, "`soft`")
         named = [shards] if isinstance(shards, (str, os.PathLike)) else shards
         part = None if subset is None else str(subset)
         self._data = TrainingSet.stored(store, [str(one) for one in named], window, missing=missing, part=part)

@@ -6,6 +6,15 @@ import torch
 
 from ..cache.quantised import dequantise
 from ..cache.records import Labels
+from ..cache.store import Store
+from ..runtime.errors import InputError
+
+
+def require_logits(store: Store, where: str) -> None:
+    """Raise InputError about `where` if a store keeps hard labels only."""
+    if not (store.manifest.logits or store.manifest.topk):
+        remedy = "run cache-teacher with `logits=8` or `topk=K` into another store"
+        raise InputError(where, f"logits in {store.path}", "hard labels only", remedy)
 
 
 def logits_of(labels: Labels, at: Any, classes: int) -> torch.Tensor | None:

@@ -319,7 +319,10 @@ def test_a_teacher_of_ones_own_code_is_named_on_the_command_line(
     ):
         refused = run("cache-teacher", *options, "--teacher", f"my_models:{function}")
         assert refused.exit_code == 2 and refused.stderr.endswith(line), refused.stderr
-    done = run("cache-teacher", *options, "--teacher", "my_models:reddest")
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    done = run("cache-teacher", *options, "--teacher", "my_models:reddest", "--compile")
+    assert len(compiled) == 1
     assert done.exit_code == 0, done.stderr
     store = dc.open_store(tmp_path / "c.zarr")
     assert {*np.unique(store.labels(0))} == {0, CLASSES - 1} and store.manifest.teacher.name == "reddest"

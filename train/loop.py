@@ -95,7 +95,8 @@ class Training:
             }
         )
         self.folder = RunFolder(config, run.place, run.trained_on, self.progress.epoch) if first else None
-        self.log = StepLog(run.place.log_every if first else 0, run.place.out, run.place.trackers, self.model)
+        done = self.progress.images // config.batch_size
+        self.log = StepLog(run.place.log_every if first else 0, run.place.out, run.place.trackers, self.model, done)
         student = run.place.processes.wrap(cast(nn.Module, run.student), run.place.device)
         self.student = cast(nn.Module, torch.compile(student)) if config.compile else student
         self.rate = 0.0

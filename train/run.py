@@ -11,6 +11,7 @@ from ..cache.verify import drift
 from ..datasets.augment.evidence import differing
 from ..datasets.samples import Samples
 from ..replay.batches import Replay, ReplayError
+from ..replay.logits import require_logits
 from ..replay.training_set import TrainingSet
 from ..runtime.claim import Claim
 from ..runtime.errors import InputError
@@ -152,6 +153,5 @@ def _require_labels(store: Store | None, config: Config) -> None:
         raise InputError(
             f"distill {config.distill}", "a store of teacher labels", "none", "name a `cache`, or `distill=none`"
         )
-    if config.distill == "soft" and not (store.manifest.logits or store.manifest.topk):
-        remedy = "run cache-teacher with `logits=8` or `topk=K` into another store"
-        raise InputError("distill soft", f"logits in {store.path}", "hard labels only", remedy)
+    if config.distill == "soft":
+        require_logits(store, "distill soft")

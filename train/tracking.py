@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
 from ..runtime.transfers import to_cpu
@@ -58,13 +59,18 @@ class StepLog:
     Losses, the gradient's norm and rates are those of this process's part of the batches.
     """
 
-    def __init__(self, every: int, folder: AnyPath, trackers: Sequence[Tracker], model: nn.Module) -> None:
+    def __init__(
+        self, every: int, folder: AnyPath, trackers: Sequence[Tracker], model: nn.Module, done: int = 0
+    ) -> None:
         """Log every `every` steps, 0 for none, to `trackers` and to the steps.csv of a `folder` on this machine.
 
-        The gradient's norm is that of `model`.
+        The gradient's norm is that of `model`. What the file has of steps behind the first `done` is done again: it goes.
         """
         self._every, self._trackers, self._model = every, trackers, model
         self._file = folder / "steps.csv" if isinstance(folder, Path) else None
+        if every and self._file and self._file.exists():
+            head, *rows = self._file.read_text().splitlines(keepends=True)
+            atomic.write_text(self._file, head + "".join(row for row in rows if int(row.partition(",")[0]) <= done))
         self._arriving: tuple[dict[str, float], Callable[[], tuple[torch.Tensor, ...]]] | None = None
         self._norm: torch.Tensor | None = None
         self._waited = 0.0

@@ -75,6 +75,10 @@ def test_the_norm_is_the_gradients_before_it_is_clipped(tmp_path: Path) -> None:
         log.after_step(number, 0, torch.tensor([1.0, 2.0, 3.0]), 8, 0.1)
     log.flush()
     [row] = csv.DictReader((tmp_path / "steps.csv").open())
+    StepLog(2, tmp_path, (), model, done=2)
+    assert len((tmp_path / "steps.csv").read_text().splitlines()) == 2
+    StepLog(2, tmp_path, (), model, done=1)  # who was killed after step 2 does it again
+    assert len((tmp_path / "steps.csv").read_text().splitlines()) == 1
     assert float(row["grad_norm"]) == pytest.approx(8**0.5) and row["step"] == "2" and float(row["loss_distill"]) == 3
 
 
