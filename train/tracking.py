@@ -64,7 +64,8 @@ class StepLog:
     ) -> None:
         """Log every `every` steps, 0 for none, to `trackers` and to the steps.csv of a `folder` on this machine.
 
-        The gradient's norm is that of `model`. What the file has of steps behind the first `done` is done again: it goes.
+        The gradient's norm is that of `model`. What the file has of steps behind the first `done` is done again, and
+        goes.
         """
         self._every, self._trackers, self._model = every, trackers, model
         self._file = folder / "steps.csv" if isinstance(folder, Path) else None
