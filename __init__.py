@@ -13,39 +13,57 @@ if TYPE_CHECKING:
     from .cache.store import Store as Store
     from .datasets.augment.own import register_op as register_op
     from .datasets.augment.recipes import register_recipe as register_recipe
+    from .datasets.shards.mirror import Mirror as Mirror
+    from .models.loading import load_teacher as load_teacher
+    from .models.own_students import as_student as as_student
     from .models.own_teachers import as_teacher as as_teacher
     from .models.own_teachers import ensemble as ensemble
     from .models.students import Student as Student
     from .models.students import build_student as build_student
     from .models.teachers import Teacher as Teacher
-    from .models.teachers import load_teacher as load_teacher
     from .replay.batches import ReplayError as ReplayError
     from .replay.dataset import ViewBatch as ViewBatch
     from .replay.dataset import ViewDataset as ViewDataset
     from .replay.targets import mixed_target as mixed_target
     from .runtime.errors import InputError as InputError
+    from .runtime.ranks import PeerError as PeerError
+    from .runtime.reporting import Reporter as Reporter
+    from .runtime.signals import StopRequested as StopRequested
     from .train.loss import distillation_loss as distillation_loss
+    from .train.stage2 import train_student as train_student
+    from .train.stopping import RunInterruptedError as RunInterruptedError
+    from .train.teaching import train_teacher as train_teacher
+    from .train.tracking import Tracker as Tracker
 
 __version__ = "0.1.0"
 
 _HOME = {
     "InputError": "runtime.errors",
+    "Mirror": "datasets.shards.mirror",
+    "PeerError": "runtime.ranks",
     "ReplayError": "replay.batches",
+    "Reporter": "runtime.reporting",
+    "RunInterruptedError": "train.stopping",
+    "StopRequested": "runtime.signals",
     "Store": "cache.store",
     "Student": "models.students",
     "Teacher": "models.teachers",
+    "Tracker": "train.tracking",
     "ViewBatch": "replay.dataset",
     "ViewDataset": "replay.dataset",
+    "as_student": "models.own_students",
     "as_teacher": "models.own_teachers",
     "build_student": "models.students",
     "cache_teacher": "cache.stage1",
     "distillation_loss": "train.loss",
     "ensemble": "models.own_teachers",
-    "load_teacher": "models.teachers",
+    "load_teacher": "models.loading",
     "mixed_target": "replay.targets",
     "open_store": "cache.opening",
     "register_op": "datasets.augment.own",
     "register_recipe": "datasets.augment.recipes",
+    "train_student": "train.stage2",
+    "train_teacher": "train.teaching",
 }
 __all__ = [*_HOME]
 

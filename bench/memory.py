@@ -57,11 +57,12 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
     from distillcache.cache import create, fill
     from distillcache.cache.claims import claims_on
     from distillcache.datasets.shards.index import index_shards
+    from distillcache.models.loading import load_teacher
     from distillcache.models.students import build_student
-    from distillcache.models.teachers import load_teacher, save_teacher
+    from distillcache.models.teachers import save_teacher
     from distillcache.replay.training_set import TrainingSet
     from distillcache.train.config import Config, Place
-    from distillcache.train.run import train_student
+    from distillcache.train.run import run_training
 
     cpu = torch.device("cpu")
     torch.set_num_threads(1)
@@ -85,7 +86,7 @@ def run(folder: Path, stage: str, what: str, size: int) -> float:
         )  # fmt: skip
         student = build_student(config.model, classes=10, seed=0, **kwargs)
         place = Place(device=cpu, workers=0, out=path.with_suffix(".run"))
-        train_student(student, data, None, config, place)
+        run_training(student, data, None, config, place)
     return peak_memory()
 
 

@@ -31,7 +31,7 @@ from distillcache.cache.records import Unit
 from distillcache.cache.store import Store
 from distillcache.cache.turns import Turn
 from distillcache.datasets.samples import Samples
-from distillcache.models.teachers import load_teacher
+from distillcache.models.loading import load_teacher
 from distillcache.runtime import processes
 from distillcache.runtime.crew import Crew, join
 from distillcache.runtime.ranks import Rank, this_rank

@@ -25,8 +25,8 @@ from distillcache.datasets.samples import samples_of
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.views import Renderer
+from distillcache.models.loading import load_teacher
 from distillcache.models.students import build_student
-from distillcache.models.teachers import load_teacher
 from distillcache.replay.logits import from_topk
 from distillcache.runtime.devices import find_device
 from distillcache.train.loss import distillation_loss

@@ -18,8 +18,9 @@ from distillcache.cache.store import Store
 from distillcache.datasets.loader import Loader
 from distillcache.datasets.shards.index import index_shards
 from distillcache.datasets.views import Renderer
+from distillcache.models.loading import load_teacher
 from distillcache.models.students import build_student
-from distillcache.models.teachers import Teacher, load_teacher, save_teacher
+from distillcache.models.teachers import Teacher, save_teacher
 from distillcache.replay.batches import Batch, Replay
 from distillcache.replay.training_set import TrainingSet
 from distillcache.runtime.processes import Processes

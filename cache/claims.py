@@ -59,6 +59,13 @@ def claims_on(store: AnyPath, *, take_over: bool = False, crew: Crew | None = No
     return ByteClaims(store) if isinstance(store, Path) else JobClaim(store, crew or Crew(), take_over=take_over)
 
 
+def require_claims(store: AnyPath) -> None:
+    """Raise ValueError where processes can't share a store, as its folder has no locks."""
+    if isinstance(store, Path):
+        with ByteClaims(store):
+            pass
+
+
 class ByteClaims(Claims):
     """Units, as locks on single bytes of a file beside the store.
 

@@ -50,10 +50,11 @@ class Request:
     logits: int
     """Bits in which every class's logit is kept; 0: they are not."""
     views: int
-    amp: bool
+    amp: bool | None
+    """Whether the teacher computes under bfloat16 autocast; None: on a GPU."""
 
     @classmethod
-    def resolve(cls, store: Store | None = None, *, on_gpu: bool = False, **asked: Unpack[Asked]) -> "Request":
+    def resolve(cls, store: Store | None = None, **asked: Unpack[Asked]) -> "Request":
         """Return what is asked for, with what is not said taken from `store`, where there is one, or else from DeiT.
 
         Raises ValueError for a recipe that does not exist, views that are not whole cycles, or logits in two forms.
@@ -64,7 +65,7 @@ class Request:
             amp = teacher.dtype == "bfloat16"
             base = cls(**known, views=store.views, teacher_size=teacher.input_size, amp=amp)
         else:
-            base = cls(recipe=named("deit"), teacher_size=None, seed=0, topk=0, logits=0, views=300, amp=on_gpu)
+            base = cls(recipe=named("deit"), teacher_size=None, seed=0, topk=0, logits=0, views=300, amp=None)
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         _require_one_form(given.get("topk", 0), given.get("logits", 0))
         recipe, overrides = given.pop("recipe", None), given.pop("overrides", ())

@@ -1,10 +1,9 @@
 """Opening a store wherever it is kept: a folder, an object store, one file, or what was published."""
 
-import os
 from pathlib import Path
 
 from ..datasets.shards.mirror import DEFAULT, Mirror
-from ..runtime.paths import AnyPath, path_of
+from ..runtime.paths import AnyPath, PathLike, path_of
 from ..runtime.remote import RemoteFile
 from .storage import PACKED, PUBLISHED, storage_at
 from .store import Store
@@ -12,7 +11,7 @@ from .store import Store
 _ROOT = "zarr.json"
 
 
-def open_store(path: str | os.PathLike[str], mirror: Mirror = DEFAULT) -> Store:
+def open_store(path: PathLike, mirror: Mirror = DEFAULT) -> Store:
     """Return the store at `path`, to be read.
 
     Args:
@@ -22,7 +21,7 @@ def open_store(path: str | os.PathLike[str], mirror: Mirror = DEFAULT) -> Store:
     Raises:
         InputError: A ValueError, one line of text: if there is no store, a damaged one, or one of a newer format.
     """
-    return Store(published_at(path_of(path) if isinstance(path, str) else path), mirror)  # type: ignore[arg-type]
+    return Store(published_at(path_of(path)), mirror)
 
 
 def published_at(path: AnyPath) -> AnyPath:

@@ -2,19 +2,16 @@
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
 from . import shards as reading
 from .mirror import mirror_for, mirror_options
 from .options import (
     SEED,
     cache_option,
-    device_and_workers,
     device_option,
     exclude_option,
     logits_option,
@@ -27,26 +24,20 @@ from .options import (
     workers_option,
 )
 from .paths import NAME
-from .progress import bar
+from .progress import Bars
 
 if TYPE_CHECKING:
-    from ..cache.claims import Claims
+    import torch
+
     from ..cache.create import Asked
-    from ..cache.store import Store
     from ..models.teachers import Teacher
-    from ..runtime.crew import Crew
 
     class _Options(Asked):
         batch_size: int
-        compiled: bool
-        on_bad_image: str
         wait: bool
+        take_over: bool
         part: str | None
-        add_shards: Sequence[str]
         exclude: AnyPath | None
-        val_shards: Sequence[str]
-        workers: int | None
-        device_name: str
 
 
 @click.command("cache-teacher")
@@ -54,8 +45,10 @@ if TYPE_CHECKING:
 @click.option(
     "--teacher",
     type=NAME,
+    multiple=True,
     required=True,
-    help="A timm name, a folder that train-teacher wrote, or your MODULE:FUNCTION.",
+    help="A timm name, a folder of train-teacher's, hf://USER/NAME, FILE.pt2 or your MODULE:FUNCTION. Of several, the "
+    "mean of their probabilities.",
 )
 @click.option(
     "--teacher-size", type=click.IntRange(16, 1024), help="Pixels at which it sees views.  [default: its own]"
@@ -97,7 +90,16 @@ if TYPE_CHECKING:
 )
 @with_options(take_over_option, exclude_option, val_shards_option, *mirror_options, workers_option, device_option)
 def cache_teacher(
-    shards: Sequence[str], cache: AnyPath, teacher: str, take_over: bool, **options: "Unpack[_Options]"
+    shards: Sequence[str],
+    cache: AnyPath,
+    teacher: Sequence[str],
+    compiled: bool,
+    on_bad_image: str,
+    add_shards: Sequence[str],
+    val_shards: Sequence[str],
+    workers: int | None,
+    device_name: str,
+    **options: "Unpack[_Options]",
 ) -> None:
     """Stage 1: show every view of every sample to the teacher and keep what it says in a Zarr store.
 
@@ -109,126 +111,37 @@ def cache_teacher(
              --teacher regnety_160.deit_in1k --views 300
     On several GPUs: torchrun --nproc-per-node 8 --no-python distillcache cache-teacher ...
     """
-    from ..cache.claims import claims_on
+    from ..cache.claims import require_claims
     from ..runtime.crew import join
-    from .opening import require_room_for_store
+    from .opening import open_teacher, require_room_for_store
 
     with join() as crew:
         require_room_for_store(cache)
-        if take_over and not isinstance(cache, Path) and crew.first:
-            say(f"{cache}: where a job claims it, that is watched for half a minute", err=True)
-        # Before what takes time: where processes can't share a store, nothing is done.
-        with claims_on(cache, take_over=take_over, crew=crew) as claims:
-            _cache_teacher(shards, cache, teacher, claims, crew, **options)
+        require_claims(cache)
+        # What follows takes seconds to load.
+        from ..cache import stage1
+        from ..inspection.info import info_text
+        from ..runtime.devices import device_and_workers
 
-
-def _cache_teacher(
-    shards: Sequence[str],
-    cache: AnyPath,
-    teacher: str,
-    claims: "Claims",
-    crew: "Crew",
-    *,
-    batch_size: int,
-    compiled: bool,
-    on_bad_image: str,
-    wait: bool,
-    part: str | None,
-    add_shards: Sequence[str],
-    exclude: AnyPath | None,
-    val_shards: Sequence[str],
-    workers: int | None,
-    device_name: str,
-    **asked: "Unpack[Asked]",
-) -> None:
-    from ..cache import add, create, fill
-    from ..cache.verify import require_same_views
-    from ..datasets.loader import start_early
-    from ..datasets.shards.excluded import Excluded
-    from ..datasets.shards.files import class_names
-    from ..inspection.info import info_text
-    from ..train.evaluate import teacher_top1
-    from .opening import open_teacher
-
-    excluded = Excluded.read(exclude) if exclude else None
-    store = create.existing(cache, excluded)
-    is_new = crew.agreed("new", lambda: "" if store else "new")
-    device, workers = device_and_workers(device_name, workers)
-    start_early(workers)
-    request = create.Request.resolve(store, on_gpu=device.type == "cuda", **asked)
-    mirror = mirror_for([*shards, *add_shards], tell=crew.first)
-    urls, more = _named(store, shards, add_shards, part)
-    samples = (
-        store.samples(urls, mirror) if store else None
-    )  # complains of other shards before a large teacher is loaded
-    model = open_teacher(teacher, device=device, amp=request.amp, size=request.teacher_size, compiled=compiled)
-    measures = crew.first and (not store or store.manifest.teacher_top1 is None)
-    held_out = reading.held_out(val_shards) if measures else None
-    names = [] if store else class_names(urls)
-    if crew.first:
-        _warn(model, request.recipe.size, names)
-    index = functools.partial(
-        reading.screened_index, more or urls, crew, skip=on_bad_image == "skip", excluded=None if more else excluded
-    )
-    if (is_new or more) and not crew.first:
-        index()
-    with crew.first_before_others("made"):
-        store = create.opened(
-            cache, request, model, claims, index=index, class_names=names, excluded=excluded, mirror=mirror
+        device, workers = device_and_workers(device_name, workers)
+        store = stage1.cache_teacher(
+            cache,
+            shards,
+            functools.partial(open_teacher, teacher, device=device, compiled=compiled),
+            add_shards=add_shards,
+            skip_bad_images=on_bad_image == "skip",
+            top1=functools.partial(_top1, val_shards, device, workers) if val_shards else None,
+            workers=workers,
+            mirror=mirror_for([*shards, *add_shards], tell=crew.first),
+            reporter=Bars(),
+            **options,
         )
-    samples, views = samples or store.samples(urls, mirror), max(request.views, store.views)
-    if not (is_new and crew.first):
-        require_same_views(store, samples)
-    if more:
-        add.add_shards(store, index, claims, crew, mirror)
-        samples = store.samples([*urls, *more], mirror)
-    elif add_shards and crew.first:
-        say("add-shards: the store has them all already", err=True)
-    if held_out:
-        measure = functools.partial(teacher_top1, model, held_out, device=device, workers=workers)
-        create.note_teacher_top1(store, claims, measure)
-    filling = functools.partial(fill.fill, store, samples, model, claims, views=views, batch_size=batch_size)
-    with bar("cache-teacher", views * int(store.counts.sum()), "views", shown=crew.first) as shown:
-        filling(workers=workers, wait=wait, crew=crew, reporter=shown)
-    if crew.first:
-        say(info_text(store))
+        if crew.first:
+            say(info_text(store))
 
 
-def _named(
-    store: "Store | None", shards: Sequence[str], add_shards: Sequence[str], part: str | None
-) -> tuple[Sequence[str], list[str]]:
-    """Return the shards that the store has or begins with, and those that are to join it."""
-    from ..datasets.shards.files import base_name, expand
+def _top1(val_shards: Sequence[str], device: "torch.device", workers: int, teacher: "Teacher") -> float:
+    """Return a teacher's top-1 on held-out shards, percent."""
+    from ..train.evaluate import teacher_top1
 
-    urls = _part(expand(shards), part)
-    if not add_shards:
-        return urls, []
-    if not store or part:
-        found = f"`part={part}`" if part else "none yet"
-        raise InputError("`add_shards`", "a whole store that they join", found, "make that first, without `add_shards`")
-    added, known = expand(add_shards), set(store.manifest.shard_names)
-    own = [url for url in urls if url not in added] + [url for url in added if base_name(url) in known]
-    return own, [url for url in added if base_name(url) not in known]
-
-
-def _part(shards: Sequence[str], part: str | None) -> Sequence[str]:
-    """Return the part K of N of the shards, every N-th from K on; ValueError if there is none of that name."""
-    if part is None:
-        return shards
-    number, slash, parts = part.partition("/")
-    if not (slash and number.isdecimal() and parts.isdecimal() and int(number) < int(parts) <= len(shards)):
-        raise InputError("`part`", f"K/N with 0 <= K < N, of {len(shards)} shards", repr(part))
-    return shards[int(number) :: int(parts)]
-
-
-def _warn(teacher: "Teacher", size: int, names: Sequence[str]) -> None:
-    """Say what may surprise: views that are no others', a teacher of other classes or of another image size."""
-    from ..datasets.augment.evidence import differing
-
-    if apart := differing():
-        told = f"these libraries make other pixels than the golden vectors on this CPU: {', '.join(apart)}"
-        say(f"{told}; machines with others will find views that differ", err=True)
-    if names and len(names) != teacher.classes:
-        say(f"the teacher tells {teacher.classes} classes apart, the shards have {len(names)}", err=True)
-    if size != teacher.input_size:
-        say(f"views are of {size} pixels; the teacher sees them resized to its {teacher.input_size}", err=True)
+    return teacher_top1(teacher, reading.labelled(val_shards), device=device, workers=workers)

@@ -40,8 +40,13 @@ def line_of(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, RuntimeError) and _is_of_a_peer(error):
         return "another process of this run ended; its own line says why; run the same command again to go on", 1
     if isinstance(error, (ValueError, RuntimeError)) and isinstance(code := getattr(error, "exit_code", None), int):
-        return _PARAMETER.sub(_as_option, str(error)), code
+        return as_options(str(error)), code
     return (str(error), 2) if isinstance(error, ValueError) else None
+
+
+def as_options(text: str) -> str:
+    """Return a text with what it says of our parameters spelled as on the command line."""
+    return _PARAMETER.sub(_as_option, text)
 
 
 def _as_option(parameter: re.Match[str]) -> str:

@@ -14,7 +14,6 @@ from .mirror import mirror_for, mirror_options
 from .options import (
     as_json_flag,
     cache_option,
-    device_and_workers,
     device_option,
     model_kwargs_options,
     require_output,
@@ -116,7 +115,7 @@ def evaluate(
     if predictions:
         require_output("predictions", predictions, ".parquet")
     write = parquet_writer("`predictions`") if predictions else None
-    indexes = reading.read_index(shards, digest=False)
+    indexes = reading.read_index(shards)
     keys = [key for index in indexes for key in index.keys]
     labels = real_labels(keys) if real else None
     with bar("evaluate", len(keys), "images") as shown:
@@ -181,7 +180,6 @@ def compare(
     import numpy as np
 
     from ..datasets.order import in_sequence
-    from ..datasets.samples import samples_of
     from ..datasets.shards.files import expand
     from ..train import compare as comparing
     from .opening import open_store
@@ -192,7 +190,7 @@ def compare(
     store = open_store(cache) if cache else None
     mirror = mirror_for(shards)
     samples = store.samples(expand(shards), mirror) if store else None
-    samples = samples or samples_of(reading.read_index(shards, digest=False), 0, mirror)
+    samples = samples or reading.labelled(shards)
     rows = in_sequence(samples.count.tolist())
     labels = {"ground truth": samples.target[rows.shard, rows.sample].astype(np.int64)}
     if store:
@@ -227,6 +225,7 @@ def _comparison_text(names: list[str], matrix: Any, tokens: dict[str, list[float
 
 def _open(path: AnyPath, options: _Options, model: str | None = None, kwargs: Sequence[str] = ()) -> _Checkpoint:
     from ..models.students import open_folder, parse_kwargs, trained_student
+    from ..runtime.devices import device_and_workers
     from ..train.checkpoint import read_weights
     from ..train.evaluate import CentreCrops
     from .opening import require_checkpoint
@@ -243,7 +242,7 @@ def _open(path: AnyPath, options: _Options, model: str | None = None, kwargs: Se
         if not (model := model or config.get("model")):
             raise InputError(path, "a student that train-student wrote", "other weights", "name their `model`")
         arguments = config.get("model_kwargs", {}) | parse_kwargs(kwargs)
-        student = trained_student(model, weights, str(path), **arguments)
+        student = trained_student(model, weights, str(path), classes=config.get("classes"), **arguments)
         path = path / "student.safetensors" if path.is_dir() else path
     size, batch_size = config.get("size") or student.image_size, options["batch_size"]
     crop_pct = config.get("crop_pct", 0.875) if options["crop_pct"] is None else options["crop_pct"]

@@ -51,7 +51,7 @@ def export_student(run: AnyPath, to: str, out: Path, push: str | None, license_:
     weights, config = read_weights(run)
     if not config:
         raise InputError(run, "a student that train-student wrote", "other weights")
-    student = trained_student(config["model"], weights, str(run), **config["model_kwargs"])
+    student = trained_student(config["model"], weights, str(run), classes=config["classes"], **config["model_kwargs"])
     crop_pct = config.get("crop_pct", 0.875)
     out.mkdir(parents=True, exist_ok=True)
     if to == "timm":

@@ -1,6 +1,6 @@
 """Opening what a user names: a store, a teacher, a checkpoint. Anything else is named for what it is, in one line."""
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,21 +55,22 @@ def require_room_for_store(path: AnyPath) -> None:
 
 
 def open_teacher(
-    name: str, *, device: "torch.device", amp: bool, size: int | None = None, compiled: bool = False
+    names: Sequence[str],
+    *,
+    device: "torch.device",
+    amp: bool | None,
+    size: int | None = None,
+    compiled: bool = False,
 ) -> "Teacher":
-    """Return the teacher `name`, as `load_teacher` does, or of a user's own code, MODULE:FUNCTION.
+    """Return the teacher of these names, as `load_teacher` does; ValueError if one is a folder of something else."""
+    from ..models.loading import load_teacher
 
-    ValueError if it is a folder of something else.
-    """
-    from ..models.own_teachers import teacher_of_code
-    from ..models.teachers import load_teacher
-
-    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
-        return teacher_of_code(name, device=device, amp=amp, size=size, compiled=compiled)
-    path = Path(name.removeprefix("local-dir:"))
-    if path.is_dir() and (what := _what_is(path, _TEACHER)[0]) != _A_TEACHER:
-        raise InputError(f"teacher {name}", "a timm name or a folder that train-teacher wrote", what, "name a teacher")
-    return load_teacher(name, device=device, amp=amp, size=size, compiled=compiled)
+    for name in names:
+        path = Path(name.removeprefix("local-dir:"))
+        if path.is_dir() and (what := _what_is(path, _TEACHER)[0]) != _A_TEACHER:
+            expected = "a timm name or a folder that train-teacher wrote"
+            raise InputError(f"teacher {name}", expected, what, "name a teacher")
+    return load_teacher(names, device=device, amp=amp, size=size, compiled=compiled)
 
 
 def require_checkpoint(path: AnyPath) -> None:

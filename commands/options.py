@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -16,9 +16,6 @@ from ..runtime.signals import StopRequested, StopSignals
 from .errors import fitted, line_of
 from .help import Sections
 from .paths import PATH
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Commands(Sections):
@@ -164,20 +161,3 @@ def views_named(text: str | None, views: int) -> range:
     if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= views):
         raise InputError("`views`", f"FIRST:END with 0 <= FIRST < END <= {views}", repr(text))
     return range(int(first), int(end))
-
-
-def device_and_workers(device: str, workers: int | None) -> "tuple[torch.device, int]":
-    """Return the device of that name, and how many processes render views for it; ValueError if it isn't there.
-
-    From here on torch computes with as many threads as this process may use cores, or with fewer if it is told so.
-    """
-    import torch
-
-    from ..runtime.cores import usable_cores
-    from ..runtime.devices import find_device
-
-    cores, chosen = usable_cores(), find_device(device)
-    torch.set_num_threads(min(cores, torch.get_num_threads()))
-    if workers is None:
-        workers = cores if chosen.type != "cpu" else 0
-    return chosen, workers

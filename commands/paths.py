@@ -30,7 +30,7 @@ class PathOrURL(click.ParamType[AnyPath]):
         name = _name_of(param)
         if not str(value):
             raise InputError(name, "a path", *_EMPTY)
-        path = path_of(str(value)) if isinstance(value, str) else Path(value)
+        path = path_of(value)
         if self._local and not isinstance(path, Path):
             raise InputError(name, "a path on this machine", value, "name one, and copy between the two")
         if self._folder and isinstance(path, Path) and path.is_file():

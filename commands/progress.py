@@ -6,6 +6,8 @@ from typing import IO, cast
 from tqdm import tqdm
 
 from ..runtime.reporting import Reporter
+from .errors import as_options
+from .options import say
 
 
 class _Lines:
@@ -47,6 +49,18 @@ class Bar(tqdm, Reporter):  # type: ignore[misc]
         if kind is None:
             self.total = self.n
         super().__exit__(kind, *more)
+
+
+class Bars(Reporter):
+    """A bar for each part of the work, and lines for people on standard error."""
+
+    def log(self, text: str) -> None:
+        """Print a line."""
+        say(as_options(text), err=True)
+
+    def part(self, what: str, total: int | None, unit: str) -> Bar:
+        """Return a bar."""
+        return bar(what, total, unit)
 
 
 def bar(what: str, total: int | None, unit: str, *, shown: bool = True) -> Bar:

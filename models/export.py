@@ -40,6 +40,8 @@ def to_timm(
     student: Student, folder: Path, *, architecture: str, model_kwargs: dict[str, Any], crop_pct: float
 ) -> None:
     """Write a student to `folder` as `timm.create_model("local-dir:FOLDER", pretrained=True)` loads it."""
+    if not hasattr(student.model, "pretrained_cfg"):
+        raise InputError("`to`", "a model of timm's", type(student.model).__name__, "name `to=onnx`")
     size = student.image_size
     save_teacher(
         student.model, folder, name=architecture, size=size, class_names=(), model_args=model_kwargs, crop_pct=crop_pct

@@ -35,14 +35,17 @@ def distillation_head(model: nn.Module, size: int) -> tuple[str, ...]:
             "one",
             "name a model that has a distillation head, or one that is not made for distilled training",
         )
-    names = [name for name, _ in model.named_parameters()]
-    asked = [weights[name] for name in names]
+    return of_second_head({name: weights[name] for name, _ in model.named_parameters()}, logits)
+
+
+def of_second_head(parameters: dict[str, torch.Tensor], logits: tuple[torch.Tensor, ...]) -> tuple[str, ...]:
+    """Return the names of the `parameters` that only the second of two sets of logits depends on."""
     of_class, of_distillation = (
-        torch.autograd.grad(head.sum(), asked, allow_unused=True, retain_graph=True) for head in logits
+        torch.autograd.grad(head.sum(), [*parameters.values()], allow_unused=True, retain_graph=True) for head in logits
     )
     return tuple(
         name
-        for name, one, other in zip(names, of_class, of_distillation, strict=True)
+        for name, one, other in zip(parameters, of_class, of_distillation, strict=True)
         if one is None and other is not None
     )
 

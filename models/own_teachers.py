@@ -11,7 +11,7 @@ from torch import nn
 
 from ..runtime.errors import InputError
 from ..runtime.inputs import require_normalisation
-from ..runtime.own_code import import_own
+from ..runtime.own_code import call_own
 from .teachers import Teacher, weights_digest
 
 
@@ -60,10 +60,10 @@ def as_teacher(
         raise InputError("`class_names`", f"{classes}", len(class_names))
     with contextlib.suppress(NotImplementedError):  # what torch.export made is in evaluation for ever
         module.eval()
-    placed = module.requires_grad_(False).to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = module.requires_grad_(False).to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(
         name=name,
-        model=placed,
+        model=network,
         device=place,
         sha256=sha256 or weights_digest(module),
         mean=tuple(mean),
@@ -122,32 +122,22 @@ def ensemble(teachers: Sequence[Teacher], *, name: str = "") -> Teacher:
     })  # fmt: skip
 
 
-def teacher_of_code(
-    name: str, *, device: torch.device, amp: bool, size: int | None = None, compiled: bool = False
-) -> Teacher:
-    """Return what the function `MODULE:FUNCTION` returns, a teacher, on another device.
+def teacher_of_code(name: str) -> Teacher:
+    """Return what the function `MODULE:FUNCTION` returns, a teacher.
 
-    `compiled` passes its model, or an ensemble's, to torch.compile.
     The module is imported as Python would, also from the working directory. Raises InputError if there is none, or it
     returns something else.
     """
-    module, _, function = name.partition(":")
-    where, made = f"teacher {name}", getattr(import_own(module), function, None)
-    if not callable(made):
-        raise InputError(where, f"a function {function} in module {module}", type(made).__name__)
-    try:
-        made = made()
-    except Exception as error:  # whatever a user's code raises
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise InputError(where, "a function that returns a teacher", f"an error: {reason}") from error
+    made = call_own(f"teacher {name}", name, "a teacher")
     if not isinstance(made, Teacher):
-        raise InputError(where, "what distillcache.as_teacher returns", type(made).__name__)
-    return _placed(made, device, amp=amp, size=size, compiled=compiled)
+        raise InputError(f"teacher {name}", "what distillcache.as_teacher returns", type(made).__name__)
+    return made
 
 
-def _placed(teacher: Teacher, device: torch.device, *, amp: bool, size: int | None, compiled: bool) -> Teacher:
+def placed(teacher: Teacher, device: torch.device, *, amp: bool, size: int | None, compiled: bool) -> Teacher:
+    """Return a teacher on another device, or of another image size; `compiled` passes its model to torch.compile."""
     if isinstance(teacher, _Ensemble):
-        members = [_placed(member, device, amp=amp, size=size, compiled=compiled) for member in teacher.members]
+        members = [placed(member, device, amp=amp, size=size, compiled=compiled) for member in teacher.members]
         return ensemble(members, name=teacher.name)
     model = teacher.model.to(device)
     return replace(

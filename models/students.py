@@ -14,6 +14,7 @@ from torch import nn
 
 from ..runtime.errors import InputError
 from ..runtime.inputs import normalize
+from ..runtime.own_code import is_own
 from ..runtime.spelling import did_you_mean
 from .heads import distillation_head, keep_both_heads
 
@@ -179,11 +180,19 @@ def open_folder(folder: str) -> Student:
         raise InputError(folder, "a model in timm's local-dir form", f"an error: {reason}") from error
 
 
-def trained_student(name: str, weights: dict[str, torch.Tensor], source: str, **kwargs: Any) -> Student:
-    """Return timm model `name` with the weights of `source`; ValueError if they are not its weights.
+def trained_student(
+    name: str, weights: dict[str, torch.Tensor], source: str, *, classes: int | None = None, **kwargs: Any
+) -> Student:
+    """Return model `name` with the weights of `source`; ValueError if they are not its weights.
 
-    `kwargs` are those of `build_student`.
+    `kwargs` are those of `build_student`. How many `classes` there are, weights of a timm model say themselves.
     """
+    if is_own(name):
+        if classes is None:
+            raise InputError(source, "a student that train-student wrote", f"other weights of {name}")
+        student = build_student(name, classes=classes, seed=0, **kwargs)
+        student.initialize(weights, source)
+        return student
     if not (config := timm.get_pretrained_cfg(name)):
         similar = did_you_mean(name, timm.list_models())
         raise InputError(f"model {name}", "a timm model", f"none of that name{similar}")
@@ -216,9 +225,14 @@ def build_student(name: str, *, classes: int, seed: int, drop_path: float = 0.1,
     It takes uint8 images (n, height, width, 3), normalises them itself, and returns a tuple of the logits of each of
     its `heads`, in training and in evaluation; `model` is timm's own.
 
-    `kwargs` reach the timm model (`img_size`, `patch_size`, `embed_dim`, ...). Raises ValueError if timm has no such
-    model or it takes no such arguments.
+    `kwargs` reach the timm model (`img_size`, `patch_size`, `embed_dim`, ...). A name `MODULE:FUNCTION` is that of a
+    function of one's own, which takes `classes` and `kwargs` and returns what `as_student` does. Raises ValueError if
+    there is no such model or it takes no such arguments.
     """
+    if is_own(name):
+        from .own_students import student_of_code  # which builds on what is here
+
+        return student_of_code(name, classes=classes, seed=seed, **kwargs)
     if ":" not in name and not timm.is_model(name):
         similar = did_you_mean(name, timm.list_models())
         raise InputError(f"model {name}", "a timm model", f"none of that name{similar}")

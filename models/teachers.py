@@ -64,7 +64,7 @@ class Teacher:
         return cast(torch.Tensor, logits).float()
 
 
-def load_teacher(
+def timm_teacher(
     name: str, *, device: torch.device, amp: bool, size: int | None = None, compiled: bool = False
 ) -> Teacher:
     """Return the pretrained teacher `name`: a timm name, `local-dir:FOLDER`, or a folder that train-teacher wrote.

@@ -17,6 +17,7 @@ from ..cache.opening import open_store
 from ..cache.store import Store
 from ..runtime.errors import InputError
 from ..runtime.inputs import normalize, require_normalisation
+from ..runtime.paths import PathLike
 from .batches import Batch, Replay
 from .logits import require_logits
 from .targets import mixed_target
@@ -60,7 +61,7 @@ class ViewDataset(IterableDataset[ViewBatch]):
 
     def __init__(
         self,
-        store: Store | str | os.PathLike[str],
+        store: Store | PathLike,
         shards: str | Sequence[str],
         *,
         batch_size: int,

@@ -5,6 +5,7 @@ Unlike a process group, this outlives any of them, and needs as many of them as 
 
 import contextlib
 import functools
+import itertools
 import platform
 import threading
 import time
@@ -169,19 +170,44 @@ class Crew:
                     return
 
 
+_joined: list[Crew] = []
+"""The crew that this process is of, if any."""
+_times = itertools.count()
+
+
 @contextlib.contextmanager
 def join() -> Iterator[Crew]:
-    """Be one of the ranks that torchrun or srun started, if either did, or else a crew of one."""
+    """Be one of the ranks that torchrun or srun started, if either did, or else a crew of one.
+
+    Who is of a crew already stays of that. One process may join one after the other, as all of its ranks do.
+    """
+    if _joined:
+        yield _joined[-1]
+        return
+    with _new_crew() as crew:
+        _joined.append(crew)
+        try:
+            yield crew
+        finally:
+            _joined.remove(crew)
+
+
+def _new_crew() -> Crew:
     rank = this_rank()
     if rank.world == 1:
-        with Crew() as alone:
-            yield alone
-        return
-    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
+        return Crew()
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+    return Crew(rank, PrefixStore(f"distillcache/{rank.restarts}/{next(_times)}", _keys()))  # no keys of before
+
+
+@functools.cache
+def _keys() -> Any:
+    """Return the job's store of keys, which the first rank may hold for the others."""
+    from torch.distributed import rendezvous  # type: ignore[attr-defined]
 
     try:
         store, _, _ = next(rendezvous("env://"))
     except (RuntimeError, ValueError) as error:
         raise PeerError(f"the other processes of this job could not be reached: {error}") from error
-    with Crew(rank, PrefixStore(f"distillcache/{rank.restarts}", store)) as crew:  # no keys of before
-        yield crew
+    return store

@@ -2,6 +2,7 @@
 
 import torch
 
+from .cores import usable_cores
 from .errors import InputError
 from .ranks import this_rank
 
@@ -30,3 +31,15 @@ def find_device(name: str) -> torch.device:
 def own_gpu() -> str:
     """Return the GPU of this process's local rank; where it sees one GPU alone, as srun may have it, that."""
     return f"cuda:{this_rank().local % torch.cuda.device_count()}"
+
+
+def device_and_workers(device: str, workers: int | None) -> tuple[torch.device, int]:
+    """Return the device of that name, and how many processes render views for it; ValueError if it isn't there.
+
+    From here on torch computes with as many threads as this process may use cores, or with fewer if it is told so.
+    """
+    cores, chosen = usable_cores(), find_device(device)
+    torch.set_num_threads(min(cores, torch.get_num_threads()))
+    if workers is None:
+        workers = cores if chosen.type != "cpu" else 0
+    return chosen, workers

@@ -12,10 +12,15 @@ from upath import UPath
 AnyPath: TypeAlias = Path | UPath
 """A `Path` on this machine, a `UPath` far away: where what is asked of both differs, `isinstance` tells them apart."""
 
+PathLike: TypeAlias = str | os.PathLike[str] | UPath
+"""What a path may be given as; text may be a URL."""
 
-def path_of(text: str) -> AnyPath:
+
+def path_of(text: PathLike) -> AnyPath:
     """Return the path that a text names; ValueError for a URL that fsspec does not know or has no package for."""
-    if "://" not in text:
+    if isinstance(text, UPath):
+        return text
+    if not isinstance(text, str) or "://" not in text:
         return Path(text)
     from fsspec.implementations.local import LocalFileSystem
 

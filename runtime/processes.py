@@ -144,7 +144,8 @@ def join(device: str) -> Processes:
     if on_gpu:
         torch.cuda.set_device(own_gpu())
     try:
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if on_gpu else "gloo")
         control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
     except RuntimeError as error:
         raise PeerError(f"the other processes of this run could not be reached: {error}") from error

@@ -1,5 +1,8 @@
 """How long work says how far it is."""
 
+import contextlib
+from contextlib import AbstractContextManager
+
 
 class Reporter:
     """Told how far long work is, in whatever it counts; this one keeps it to itself."""
@@ -12,6 +15,10 @@ class Reporter:
 
     def log(self, text: str) -> None:
         """Hear a line that is for people."""
+
+    def part(self, what: str, total: int | None, unit: str) -> "AbstractContextManager[Reporter]":
+        """Return, as a context, who is told of a part of the work: how many `unit`s are done, of `total` if known."""
+        return contextlib.nullcontext(self)
 
 
 SILENT = Reporter()

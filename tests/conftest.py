@@ -21,7 +21,8 @@ from distillcache.cache.store import Store
 from distillcache.cli import main
 from distillcache.datasets.shards.files import expand
 from distillcache.datasets.shards.index import index_shards
-from distillcache.models.teachers import Teacher, load_teacher, save_teacher
+from distillcache.models.loading import load_teacher
+from distillcache.models.teachers import Teacher, save_teacher
 from distillcache.runtime.paths import AnyPath
 from distillcache.runtime.reporting import Reporter
 

@@ -24,32 +24,48 @@ from .conftest import CLASSES, SIZE, run
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
     "InputError": None,
+    "Mirror": "(folder=None, limit=None)",
+    "PeerError": None,
     "ReplayError": None,
+    "Reporter": "()",
+    "RunInterruptedError": None,
+    "StopRequested": None,
     "Store": None,
     "Student": None,
     "Teacher": None,
+    "Tracker": None,
     "ViewBatch": "(**fields)",
     "ViewDataset": "(store, shards, *, batch_size, rank=None, world=None, workers=0, mean=None, std=None, "
     "layout='channels_first', smoothing=0.1, soft=False, reuse_views=False, allow_drift=False, window=None, "
     "subset=None, missing='stop')",
+    "as_student": "(model, *, classes, image_size, mean, std, heads=1)",
     "as_teacher": "(model, *, name, classes, input_size, mean, std, device='cpu', amp=False, sha256='', "
     "class_names=(), crop_pct=0.875)",
     "build_student": "(name, *, classes, seed, drop_path=0.1, **kwargs)",
-    "cache_teacher": "(path, shards, teacher, *, views=None, recipe=None, overrides=(), image_size=None, seed=None, "
-    "topk=None, logits=None, batch_size=256, workers=0, skip_bad_images=False, mirror=DEFAULT, reporter=SILENT)",
+    "cache_teacher": "(path, shards, teacher, *, views=None, recipe=None, overrides=(), image_size=None, "
+    "teacher_size=None, seed=None, topk=None, logits=None, amp=None, add_shards=(), part=None, exclude=None, "
+    "skip_bad_images=False, top1=None, batch_size=256, workers=0, wait=True, take_over=False, mirror=DEFAULT, "
+    "reporter=SILENT)",
     "distillation_loss": "(logits, target, teacher, *, distill, alpha=0.5, tau=3.0)",
     "ensemble": "(teachers, *, name='')",
-    "load_teacher": "(name, *, device, amp, size=None, compiled=False)",
+    "load_teacher": "(name, *, device='cpu', amp=None, size=None, compiled=False)",
     "mixed_target": "(target, partner, lam, classes, smoothing=0.1)",
     "open_store": "(path, mirror=DEFAULT)",
     "register_op": "(name, *, draw, apply)",
     "register_recipe": "(name, *, base='deit', overrides=())",
+    "train_student": "(out, shards, *, store=None, val_shards=(), subset=None, missing='stop', recipe=None, "
+    "overrides=(), image_size=None, model_kwargs=(), device='auto', workers=None, take_over=False, log_every=50, "
+    "wandb=None, trackio=None, trackers=(), mirror=DEFAULT, reporter=SILENT, command=(), options=None, **asked)",
+    "train_teacher": "(out, shards, *, model, epochs=30, batch_size=128, lr=0.004, seed=0, recipe=None, overrides=(), "
+    "image_size=None, val_shards=(), device='auto', workers=None, mirror=DEFAULT, reporter=SILENT, command=())",
 }
 MEMBERS = {
     "Store": "agreement() counts keys(shard) labels(shard) missing targets() to_xarray() views",
     "ViewDataset": "__iter__() __len__() batch_size classes epoch load_state_dict(state) rank set_epoch(epoch, step=0) "
     "state_dict() steps(epochs) world",
+    "Reporter": "advance(n=1) log(text) part(what, total, unit) start_at(n, total=None)",
     "Teacher": "logits(images)",
+    "Tracker": "finish() log(figures, step)",
     "Student": "classes distilled forward(images) heads image_size model",
 }
 
@@ -82,7 +98,7 @@ def test_public_names_and_their_signatures_are_these() -> None:
     )
     for name, members in MEMBERS.items():
         kind = getattr(dc, name)
-        for member in members.replace("epoch, step", "epoch,step").split():
+        for member in members.replace(", ", ",").split():
             attribute, call, parameters = member.partition("(")
             have = inspect.getattr_static(kind, attribute, None) or kind.__annotations__.get(attribute)
             assert have is not None or f"self.{attribute}" in inspect.getsource(kind), member

@@ -18,8 +18,8 @@ Distill = Literal["hard", "soft", "none"]
 _MAY_CHANGE = ("grad_accum_steps", "compile", "reuse_views", "allow_drift")  # in a run that is resumed
 
 
-class Hyperparameters(TypedDict):
-    """What a user says of a run; what is None depends on what is trained on. `Config` says what each is."""
+class Hyperparameters(TypedDict, total=False):
+    """What a user says of a run; what is None or absent depends on what is trained on. `Config` says what each is."""
 
     model: str
     init: AnyPath | None
@@ -107,15 +107,16 @@ class Config:
 
         Raises ValueError for a value out of its range.
         """
-        distill = asked["distill"] or ("hard" if data.store else "none")
+        distill = asked.get("distill") or ("hard" if data.store else "none")
         defaults = {
             "alpha": 0.1 if distill == "soft" else 0.5,
             "epochs": data.store.views if data.store else 300,
             "amp": device == "cuda",
+            "model": "deit_tiny_distilled_patch16_224",
         }
         fields: dict[str, Any] = defaults | {name: value for name, value in asked.items() if value is not None}
         fields |= {"window": data.order.window}
-        fields |= {"distill": distill, "init": str(asked["init"] or ""), "model_kwargs": model_kwargs}
+        fields |= {"distill": distill, "init": str(asked.get("init") or ""), "model_kwargs": model_kwargs}
         return cls(classes=data.classes, size=data.order.recipe.size, data=data.fingerprint, **fields)
 
     def __post_init__(self) -> None:

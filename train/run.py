@@ -1,4 +1,4 @@
-"""Stage 2: train a student from shards and store, without any teacher; or from shards alone."""
+"""A run and its folder: what it must have before it begins, and what it leaves when it ends."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ _MUCH = 0.1
 """Share of an epoch's images that a user is told of when they are dropped."""
 
 
-def train_student(
+def run_training(
     student: Student, data: TrainingSet, held_out: Samples | None, config: Config, place: Place
 ) -> dict[str, Any] | None:
     """Train `student` on `data`, leave student.safetensors and summary.json, and return the summary (rank 0 only).

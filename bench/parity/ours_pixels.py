@@ -13,7 +13,7 @@ from distillcache.datasets.augment.ops import apply_op
 from distillcache.datasets.augment.plans import RANDAUGMENT_OPS, Op, ViewPlan, _op_value, plan_view
 from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.samples import Samples
-from distillcache.models.teachers import load_teacher
+from distillcache.models.loading import load_teacher
 from distillcache.train.config import Config
 from distillcache.train.evaluate import CentreCrops
 

@@ -11,7 +11,6 @@ from ..mirror import mirror_for, mirror_options
 from ..options import (
     SEED,
     as_json_flag,
-    device_and_workers,
     device_option,
     logits_option,
     recipe_options,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.command("estimate")
 @with_options(shards_option, *recipe_options)
-@click.option("--teacher", type=NAME, required=True, help="A name as for cache-teacher.")
+@click.option("--teacher", type=NAME, multiple=True, required=True, help="A name as for cache-teacher.")
 @click.option("--teacher-size", type=click.IntRange(16, 1024), help="Pixels that it sees of views.  [default: its own]")
 @click.option("--views", type=click.IntRange(1, 10**6), default=300, show_default=True, help="Views of each sample.")
 @click.option("--topk", type=click.IntRange(0), default=0, show_default=True, help="Largest logits to keep.")
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 @with_options(*mirror_options, workers_option, device_option, as_json_flag)
 def inspect_estimate(
     shards: Sequence[str],
-    teacher: str,
+    teacher: Sequence[str],
     batch_size: int,
     gpus: int,
     price: float | None,
@@ -79,10 +78,11 @@ def inspect_estimate(
     from ...cache.estimate import estimate, index_some
     from ...datasets.shards.files import expand
     from ...inspection.budget import budget
+    from ...runtime.devices import device_and_workers
     from ..opening import open_teacher
 
     device, workers = device_and_workers(device_name, workers)
-    request = Request.resolve(on_gpu=device.type == "cuda", **asked)
+    request = Request.resolve(**asked)
     mirror = mirror_for(shards)
     urls = expand(shards)
     indexes = index_some(urls, mirror)

@@ -12,7 +12,6 @@ from ..mirror import mirror_options
 from ..options import (
     as_json_flag,
     copy_option,
-    device_and_workers,
     device_option,
     say,
     store_argument,
@@ -35,7 +34,7 @@ from ..shards import stored_samples
     show_default=True,
     help="Share of the samples, taken at random.",
 )
-@click.option("--teacher", type=NAME, help="Also ask the teacher again: a name as for cache-teacher.")
+@click.option("--teacher", type=NAME, multiple=True, help="Also ask the teacher again: a name as for cache-teacher.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Views rendered at once.")
 @with_options(*mirror_options, workers_option, device_option, as_json_flag)
 def inspect_verify(
@@ -43,7 +42,7 @@ def inspect_verify(
     shards: Sequence[str],
     views: str | None,
     fraction: float,
-    teacher: str | None,
+    teacher: Sequence[str],
     batch_size: int,
     workers: int | None,
     device_name: str,
@@ -57,6 +56,7 @@ def inspect_verify(
     Example: distillcache inspect verify regnety.zarr --shards 'train-*.tar' --fraction 0.01
     """
     from ...cache import verify as verifying
+    from ...runtime.devices import device_and_workers
     from ..opening import open_store, open_teacher
 
     store = open_store(cache)

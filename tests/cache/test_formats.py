@@ -70,7 +70,8 @@ def make(path: Path) -> None:
     from distillcache.cache import create, fill
     from distillcache.cache.claims import claims_on
     from distillcache.datasets.shards.index import index_shards
-    from distillcache.models.teachers import load_teacher, save_teacher
+    from distillcache.models.loading import load_teacher
+    from distillcache.models.teachers import save_teacher
 
     path.parent.mkdir()
     torch.manual_seed(0)

@@ -22,7 +22,8 @@ from distillcache.datasets.augment import pixels
 from distillcache.datasets.shards.files import expand
 from distillcache.inspection.lookup import find, label
 from distillcache.inspection.pictures import planned, rendered, stages
-from distillcache.models.teachers import Teacher, load_teacher
+from distillcache.models.loading import load_teacher
+from distillcache.models.teachers import Teacher
 
 from ..conftest import cached, run
 

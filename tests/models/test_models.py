@@ -9,8 +9,9 @@ import timm
 import torch
 from torch import nn
 
+from distillcache.models.loading import load_teacher
 from distillcache.models.students import build_student, parse_kwargs
-from distillcache.models.teachers import Teacher, load_teacher, save_teacher, weights_digest
+from distillcache.models.teachers import Teacher, save_teacher, weights_digest
 from distillcache.runtime.devices import find_device
 from distillcache.runtime.inputs import normalize
 from tests.conftest import run

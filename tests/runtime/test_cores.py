@@ -66,7 +66,7 @@ def test_ranks_share_what_affinity_and_quota_allow(
 PRINT_THREADS = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from distillcache.commands.options import device_and_workers
+from distillcache.runtime.devices import device_and_workers
 import torch
 print(*device_and_workers("cpu", None), torch.get_num_threads())
 """

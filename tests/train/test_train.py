@@ -28,7 +28,7 @@ from distillcache.replay.batches import Replay, ReplayError
 from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
 from distillcache.train.loop import RunInterruptedError
-from distillcache.train.run import train_student
+from distillcache.train.run import run_training
 from tests.conftest import CLASSES, SIZE, OnAdvance, cached, run
 
 KWARGS = {"img_size": SIZE, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -178,7 +178,7 @@ def test_offline_equals_online(
 ) -> None:
     """A plain loop that asks the teacher for its hard label, on the same views, has the same losses to the bit."""
     c = config(store, epochs=6)
-    train_student(student(c), stored(store, shards), None, c, place(tmp_path / "run"))
+    run_training(student(c), stored(store, shards), None, c, place(tmp_path / "run"))
     offline = losses.copy()
     losses.clear()
     assert online(store, shards, teacher, c) == 0
@@ -191,7 +191,7 @@ def test_offline_equals_online_for_soft_labels_but_for_rounding(
 ) -> None:
     every = cached(tmp_path / "c.zarr", expand(shards), teacher, **form)
     c = config(every, epochs=6, distill="soft", alpha=0.1)
-    train_student(student(c), stored(every, shards), None, c, place(tmp_path / "run"))
+    run_training(student(c), stored(every, shards), None, c, place(tmp_path / "run"))
     offline = losses.copy()
     losses.clear()
     online(every, shards, teacher, c)
@@ -202,7 +202,7 @@ def test_offline_equals_online_for_soft_labels_but_for_rounding(
 def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path, store: Store, shards: str) -> None:
     """SIGTERM in the middle of an epoch and SIGINT at the end of one, through the loop's own handlers."""
     data, c = stored(store, shards), config(store, epochs=3)
-    train_student(student(c), data, data.samples, c, place(tmp_path / "whole"))
+    run_training(student(c), data, data.samples, c, place(tmp_path / "whole"))
     done = 0
 
     def stop_at(images: int) -> None:
@@ -213,9 +213,9 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path, store
 
     for _ in range(3):
         with pytest.raises(RunInterruptedError) as stopped:
-            train_student(student(c), data, data.samples, c, place(tmp_path / "parts", reporter=OnAdvance(stop_at)))
+            run_training(student(c), data, data.samples, c, place(tmp_path / "parts", reporter=OnAdvance(stop_at)))
     assert stopped.value.exit_code == 128 + signal.SIGINT
-    train_student(student(c), data, data.samples, c, place(tmp_path / "parts", workers=1))
+    run_training(student(c), data, data.samples, c, place(tmp_path / "parts", workers=1))
     whole, parts = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     metrics = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("whole", "parts")]
@@ -259,7 +259,7 @@ def test_a_batch_larger_than_the_shortest_epoch_is_refused(tmp_path: Path, store
 def test_the_final_student_loads_in_plain_timm(tmp_path: Path, store: Store, shards: str) -> None:
     c = config(store)
     trained = student(c)
-    train_student(trained, stored(store, shards), None, c, place(tmp_path))
+    run_training(trained, stored(store, shards), None, c, place(tmp_path))
     plain = timm.create_model(
         MODEL, num_classes=CLASSES, checkpoint_path=str(tmp_path / "student.safetensors"), **KWARGS
     ).eval()
@@ -374,7 +374,7 @@ def test_several_processes_train_as_one(tmp_path: Path, store: Store, shards: st
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunInterruptedError):
-        train_student(student(c), data, None, c, place(tmp_path / "two", reporter=OnAdvance(stop)))
+        run_training(student(c), data, None, c, place(tmp_path / "two", reporter=OnAdvance(stop)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "-m"]
     resumed = [*launch, "distillcache.cli", *command, "--out", str(tmp_path / "two"), "--workers", "1"]
     done = subprocess.run([*resumed, "--grad-accum-steps", "2", *model], capture_output=True, text=True)
@@ -391,5 +391,5 @@ def test_several_processes_train_as_one(tmp_path: Path, store: Store, shards: st
 def test_a_store_without_mixing_trains(tmp_path: Path, shards: str, teacher: Teacher) -> None:
     store = cached(tmp_path / "c.zarr", expand(shards), teacher, views=2, recipe="crop")
     c = config(store, epochs=2)
-    summary = train_student(student(c), stored(store, shards), None, c, place(tmp_path / "out"))
+    summary = run_training(student(c), stored(store, shards), None, c, place(tmp_path / "out"))
     assert np.isfinite(summary["loss"])

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 
 from distillcache.cache.store import Store
-from distillcache.commands.progress import bar
+from distillcache.commands.progress import Bar, bar
 from distillcache.train import checkpoint
 from distillcache.train.loop import NonFiniteLossError, Training
 from distillcache.train.loss import Losses
-from distillcache.train.run import train_student
+from distillcache.train.run import run_training
 from distillcache.train.stopping import Stopping
 from tests.conftest import OnAdvance, run
 
@@ -44,7 +44,7 @@ def weights(folder: Path, name: str = "student") -> dict[str, torch.Tensor]:
 def test_a_step_in_parts_is_the_same_step(tmp_path: Path, store: Store, shards: str) -> None:
     for parts in (1, 3):  # three parts of a batch of eight are of different sizes
         c = config(store, drop_path=0.0, grad_accum_steps=parts)
-        train_student(student(c), stored(store, shards), None, c, place(tmp_path / str(parts)))
+        run_training(student(c), stored(store, shards), None, c, place(tmp_path / str(parts)))
     one, three = weights(tmp_path / "1"), weights(tmp_path / "3")
     assert all(torch.allclose(one[name], three[name], atol=2e-5) for name in one)
 
@@ -63,7 +63,7 @@ def test_clipping_bounds_the_gradients_norm(
 
         monkeypatch.setattr(torch.optim.AdamW, "step", step)
         c = config(store, clip_grad=limit)
-        train_student(student(c), stored(store, shards), None, c, place(tmp_path / str(limit)))
+        run_training(student(c), stored(store, shards), None, c, place(tmp_path / str(limit)))
     assert max(norms[0.01]) <= 0.01001 < min(norms[0.0])
 
 
@@ -82,7 +82,7 @@ def test_the_average_of_the_weights_is_timms_also_after_a_stop(
         return loss
 
     monkeypatch.setattr(Training, "_step", step)
-    train_student(student(c), data, data.samples, c, place(tmp_path / "whole"))
+    run_training(student(c), data, data.samples, c, place(tmp_path / "whole"))
     averaged = weights(tmp_path / "whole", "ema")
     assert all(torch.equal(averaged[name], value) for name, value in reference[0].module.state_dict().items())
     assert not torch.equal(averaged["head.weight"], weights(tmp_path / "whole")["head.weight"])
@@ -93,8 +93,8 @@ def test_the_average_of_the_weights_is_timms_also_after_a_stop(
             os.kill(os.getpid(), 15)
 
     with pytest.raises(RuntimeError, match="stopped"):
-        train_student(student(c), data, data.samples, c, place(tmp_path / "parts", reporter=OnAdvance(stop)))
-    train_student(student(c), data, data.samples, c, place(tmp_path / "parts"))
+        run_training(student(c), data, data.samples, c, place(tmp_path / "parts", reporter=OnAdvance(stop)))
+    run_training(student(c), data, data.samples, c, place(tmp_path / "parts"))
     assert all(torch.equal(value, averaged[name]) for name, value in weights(tmp_path / "parts", "ema").items())
     rows = list(csv.DictReader((tmp_path / "parts" / "metrics.csv").open()))
     assert {"top1_both", "ema_top1_class", "ema_top1_both"} <= rows[0].keys()
@@ -113,7 +113,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     monkeypatch.setattr(Training, "_losses", losses)
     last = tmp_path / "last.pt"
     with pytest.raises(NonFiniteLossError, match=f"not finite in epoch 2, step 2; {last} is from before it") as error:
-        train_student(student(c), stored(store, shards), None, c, place(tmp_path))
+        run_training(student(c), stored(store, shards), None, c, place(tmp_path))
     assert error.value.exit_code == 1
     state = checkpoint.load(last)
     assert (state["progress"]["epoch"], state["progress"]["step"]) == (1, 0)
@@ -140,7 +140,7 @@ def test_a_stop_keeps_no_loss_that_was_not_yet_looked_at(
     monkeypatch.setattr(Training, "_losses", losses)
     monkeypatch.setattr(Stopping, "__init__", behind)
     with pytest.raises(NonFiniteLossError, match="not finite in epoch 2, step 2"):
-        train_student(student(c), stored(store, shards), None, c, place(tmp_path))
+        run_training(student(c), stored(store, shards), None, c, place(tmp_path))
     assert checkpoint.load(tmp_path / "last.pt")["progress"]["epoch"] == 1
 
 
@@ -178,9 +178,9 @@ def test_a_student_without_a_token_learns_from_the_teacher_with_its_class_head(
 ) -> None:
     plain = {"model": "deit_tiny_patch16_224", "drop_path": 0.0}
     c = config(store, distill=distill, **plain)
-    train_student(student(c), stored(store, shards), None, c, place(tmp_path / "distilled"))
+    run_training(student(c), stored(store, shards), None, c, place(tmp_path / "distilled"))
     c = config(store, distill="none", **plain)
-    summary = train_student(student(c), stored(store, shards), None, c, place(tmp_path / "none"))
+    summary = run_training(student(c), stored(store, shards), None, c, place(tmp_path / "none"))
     one, other = (weights(tmp_path / name) for name in ("distilled", "none"))
     assert "head_dist.weight" not in one and not torch.equal(one["head.weight"], other["head.weight"])
     assert np.isfinite(summary["loss"])
@@ -202,7 +202,12 @@ def test_what_batches_leave_over_is_said_and_not_promised(
 ) -> None:
     """23 samples a cycle of three epochs: 24, 24 and 21 views, of which batches of 16 take 16 each."""
     totals = []
-    monkeypatch.setattr("distillcache.commands.train.bar", lambda *a, **k: totals.append(a[1]) or bar(*a, **k))
+
+    def noted(what: str, total: int, unit: str) -> Bar:
+        totals.extend([total] if what == "train-student" else [])
+        return bar(what, total, unit)
+
+    monkeypatch.setattr("distillcache.commands.progress.bar", noted)
     few = train(store.path, shards, tmp_path / "few", "--epochs", 3, "--batch-size", 16)
     assert few.exit_code == 0 and totals == [48], few.output
     assert "30% of an epoch's images are left over by batches of 16 and dropped; smaller" in few.output
