@@ -42,10 +42,12 @@ def load_teacher(
 ) -> Teacher:
     """Return the teacher of a name, or of several names the ensemble.
 
+    A name is timm's (`regnety_160.deit_in1k`); a folder in timm's form, as train-teacher writes it; `hf://USER/NAME` or
+    `hf://FOLDER`, an image classifier of Hugging Face's transformers; `FILE.pt2`, a program of torch.export with
+    `teacher.json` (mean, std) in its extra files; or `MODULE:FUNCTION`, which returns a teacher.
+
     Args:
-        name: Of timm (`regnety_160.deit_in1k`); a folder in timm's form, as train-teacher writes it; `hf://USER/NAME`
-            or `hf://FOLDER`, an image classifier of Hugging Face's transformers; `FILE.pt2`, a program of torch.export
-            with `teacher.json` (mean, std) in its extra files; or `MODULE:FUNCTION`, which returns a teacher.
+        name: One or several.
         device: Where it computes.
         amp: Whether under bfloat16 autocast; by default on a GPU.
         size: Height and width at which it sees views, pixels; by default those it was made for.

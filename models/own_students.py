@@ -18,9 +18,10 @@ def as_student(
 ) -> Student:
     """Return any classifier as a student.
 
+    One of two heads returns a tuple of both, the class head's first, in training and in evaluation.
+
     Args:
-        model: From float32 images (n, 3, height, width), normalised, to logits (n, `classes`); with two heads to a
-            tuple of both, that of the class first and of the distillation second, in training and in evaluation.
+        model: From float32 images (n, 3, height, width), normalised, to logits (n, `classes`).
         classes: How many there are.
         image_size: Height and width of its images, pixels.
         mean: Of each channel, in units of 0 to 1, that is taken from images before it sees them.
