@@ -10,6 +10,7 @@ import click
 
 from . import __version__
 from .commands.cache import cache_teacher
+from .commands.config import MODULES
 from .commands.evaluate import compare, evaluate
 from .commands.export import export_student
 from .commands.inspect import inspect
@@ -41,13 +42,15 @@ SECTIONS = {
 @click.option(
     "--import", "modules", multiple=True, metavar="MODULE", help="First import a module of yours. Repeatable."
 )
-def main(modules: tuple[str, ...]) -> None:
+@click.pass_context
+def main(context: click.Context, modules: tuple[str, ...]) -> None:
     """Run the teacher once; train any number of students from what it said."""
     # Threads that wait for one another must not spin: where other work keeps the cores busy, that took four times as
     # long. libgomp reads this when torch is loaded, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for module in modules:
         import_own(module)
+    context.meta[MODULES] = modules
 
 
 def run() -> NoReturn:

@@ -225,6 +225,7 @@ class Store:
 
     def labels(self, shard: int) -> NDArray[np.unsignedinteger[Any]]:
         """Return the labels of a shard in all views (view, sample), `missing` where there are none yet."""
+        self._require_shard(shard)
         with zarr.config.set({"async.concurrency": 32}):
             return cast("NDArray[np.unsignedinteger[Any]]", self._read("label", (slice(None), shard)))
 
@@ -251,7 +252,12 @@ class Store:
 
     def keys(self, shard: int) -> list[str]:
         """Return the keys of a shard's samples."""
+        self._require_shard(shard)
         return [str(key) for key in self._read("key", shard)[: self.counts[shard]]]
+
+    def _require_shard(self, shard: int) -> None:
+        if not 0 <= shard < len(self.counts):
+            raise InputError("shard", f"a number from 0 to {len(self.counts) - 1}", shard)
 
     def digests(self) -> NDArray[np.uint64] | None:
         """Return what the image files are known by (shard, sample), see `image_digest`; None without them."""

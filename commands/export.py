@@ -52,30 +52,37 @@ def export_student(run: AnyPath, to: str, out: Path, push: str | None, license_:
     if not config:
         raise InputError(run, "a student that train-student wrote", "other weights")
     student = trained_student(config["model"], weights, str(run), classes=config["classes"], **config["model_kwargs"])
-    crop_pct = config.get("crop_pct", 0.875)
+    kept = _kept(run)
+    class_names = kept["config"].get("trained_on", {}).get("class_names", ())
+    more = {"crop_pct": config.get("crop_pct", 0.875), "class_names": class_names}
     out.mkdir(parents=True, exist_ok=True)
     if to == "timm":
         architecture, kwargs = config["model"].partition(".")[0], config["model_kwargs"]
-        export.to_timm(student, out, architecture=architecture, model_kwargs=kwargs, crop_pct=crop_pct)
+        export.to_timm(student, out, architecture=architecture, model_kwargs=kwargs, **more)
     elif to == "transformers":
-        export.to_transformers(student, out, crop_pct=crop_pct)
+        export.to_transformers(student, out, **more)
     else:
         export.to_onnx(student, out / "student.onnx")
     place = push.removeprefix(_HUB) if push else str(out)
     source = "hf-hub" if push else "local-dir"
-    atomic.write_text(out / "README.md", _card(run, config, to, place, source, license_))
+    atomic.write_text(out / "README.md", _card(kept, config, to, place, source, license_))
     if push:
         upload(out, push.removeprefix(_HUB), kind="model")
     say(f"{push or out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 
-def _card(run: AnyPath, config: dict[str, Any], to: str, place: str, source: str, license_: str) -> str:
-    """Return the model card: what was trained, by what, on what, and how good each head is."""
-    from ..inspection.card import table
+def _kept(run: AnyPath) -> dict[str, Any]:
+    """Return what a run's folder says of it: its config.json and summary.json, empty where there is none."""
     from ..runtime.paths import read_if_there
 
     folder = run if run.is_dir() else run.parent
-    kept = {name: json.loads(read_if_there(folder / f"{name}.json") or "{}") for name in ("config", "summary")}
+    return {name: json.loads(read_if_there(folder / f"{name}.json") or "{}") for name in ("config", "summary")}
+
+
+def _card(kept: dict[str, Any], config: dict[str, Any], to: str, place: str, source: str, license_: str) -> str:
+    """Return the model card: what was trained, by what, on what, and how good each head is."""
+    from ..inspection.card import table
+
     trained_on, summary = kept["config"].get("trained_on", {}), kept["summary"]
     teacher, recipe = trained_on.get("teacher"), trained_on.get("recipe")
     rows = [("model", f"{config['model']} {' '.join(f'{k}={v}' for k, v in config['model_kwargs'].items())}".strip())]

@@ -37,18 +37,25 @@ _OUTSIDE = {
 
 
 def to_timm(
-    student: Student, folder: Path, *, architecture: str, model_kwargs: dict[str, Any], crop_pct: float
+    student: Student,
+    folder: Path,
+    *,
+    architecture: str,
+    model_kwargs: dict[str, Any],
+    crop_pct: float,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Write a student to `folder` as `timm.create_model("local-dir:FOLDER", pretrained=True)` loads it."""
     if not hasattr(student.model, "pretrained_cfg"):
         raise InputError("`to`", "a model of timm's", type(student.model).__name__, "name `to=onnx`")
     size = student.image_size
     save_teacher(
-        student.model, folder, name=architecture, size=size, class_names=(), model_args=model_kwargs, crop_pct=crop_pct
-    )
+        student.model, folder, name=architecture, size=size, class_names=class_names, model_args=model_kwargs,
+        crop_pct=crop_pct,
+    )  # fmt: skip
 
 
-def to_transformers(student: Student, folder: Path, *, crop_pct: float) -> None:
+def to_transformers(student: Student, folder: Path, *, crop_pct: float, class_names: Sequence[str] = ()) -> None:
     """Write a student to `folder` as `DeiTForImageClassificationWithTeacher.from_pretrained(FOLDER)` loads it.
 
     Raises InputError for a student that is no DeiT with a distillation token, and where transformers is not installed.
@@ -58,16 +65,18 @@ def to_transformers(student: Student, folder: Path, *, crop_pct: float) -> None:
     if not student.has_distillation_token or not isinstance(model, VisionTransformerDistilled) or model.no_embed_class:
         expected = "a DeiT with a distillation token, which is all that transformers has"
         raise InputError("`to`", expected, type(model).__name__, "name `to=timm` or `to=onnx`")
+    transformers.utils.logging.disable_progress_bar()
+    names = class_names or [f"LABEL_{number}" for number in range(student.classes)]
     block = model.blocks[0]
     config = transformers.DeiTConfig(
         hidden_size=model.embed_dim, num_hidden_layers=len(model.blocks), num_attention_heads=block.attn.num_heads,
         intermediate_size=block.mlp.fc1.out_features, image_size=student.image_size,
-        patch_size=model.patch_embed.patch_size[0], num_labels=student.classes, layer_norm_eps=model.norm.eps,
+        patch_size=model.patch_embed.patch_size[0], id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)}, layer_norm_eps=model.norm.eps,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     theirs = transformers.DeiTForImageClassificationWithTeacher(config)
-    names = theirs.state_dict().keys()
-    theirs.load_state_dict(_as_transformers_has_them(model.state_dict(), names))
+    theirs.load_state_dict(_as_transformers_has_them(model.state_dict(), theirs.state_dict().keys()))
     theirs.save_pretrained(folder)
     crop = {"height": student.image_size, "width": student.image_size}
     processor = {  # resizes the shorter side and cuts the middle out, as timm does, which DeiT's own does not

@@ -5,12 +5,13 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, cast, get_args
+from typing import Any, Literal, NoReturn, NotRequired, TypedDict, cast, get_args
 
 import torch
 import torch.distributed
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ..cache.matching import Missing
 from ..cache.opening import open_store
@@ -47,6 +48,17 @@ class ViewBatch(TypedDict):
     """int64 (n,): the class that the teacher saw in the mixed view."""
     teacher_log_probs: NotRequired[torch.Tensor]
     """float32 (n, classes): the teacher's log-probabilities; with `soft`, of a store that keeps logits."""
+
+
+class _Batch(dict[str, Any]):
+    """A batch that no DataLoader makes batches of."""
+
+
+def _refuse(batch: Sequence[Any], *, collate_fn_map: Any = None) -> NoReturn:
+    raise InputError("DataLoader", "`batch_size=None`: a ViewDataset yields whole batches", "a `batch_size` of its own")
+
+
+default_collate_fn_map[_Batch] = _refuse
 
 
 class ViewDataset(IterableDataset[ViewBatch]):
@@ -253,7 +265,7 @@ class ViewDataset(IterableDataset[ViewBatch]):
             for name, value in fields.items():
                 if isinstance(value, torch.Tensor):
                     cast(dict[str, Any], fields)[name] = value.pin_memory()
-        return fields
+        return cast(ViewBatch, _Batch(fields))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what each process of a DataLoader makes for itself."""

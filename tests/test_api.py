@@ -373,6 +373,11 @@ def test_what_is_no_step_no_state_and_no_loss_is_said_in_a_line(store: dc.Store,
             dataset.set_epoch(*place)
     with pytest.raises(ValueError, match=re.escape("`state`: expected what state_dict returned, found {}")):
         dataset.load_state_dict({})
+    for workers in (0, 1):
+        with pytest.raises(ValueError, match="DataLoader: expected `batch_size=None`: a ViewDataset yields whole"):
+            next(iter(DataLoader(dataset, num_workers=workers)))
+    with pytest.raises(ValueError, match="shard: expected a number from 0 to 1, found 2"):
+        store.labels(2)
     logits, soft = (torch.zeros(4, 5), torch.zeros(4, 5)), torch.full((4, 5), 0.2)
     number = torch.zeros(4).long()
     for distill, teacher, found in (

@@ -61,7 +61,9 @@ def run_training(
                 _tell_of_missing_views(data.store, config, place)
         trained_on: dict[str, Any] = {"shards": list(data.shards), "recipe": data.order.recipe.to_dict()}
         if data.store:
-            trained_on |= {"store": str(data.store.path), "teacher": asdict(data.store.manifest.teacher)}
+            manifest = data.store.manifest
+            trained_on |= {"store": str(data.store.path), "teacher": asdict(manifest.teacher)}
+            trained_on |= {"class_names": list(manifest.class_names)}
         history = train(
             Run(student=student, replay=replay, config=config, place=place, held_out=held_out, trained_on=trained_on)
         )

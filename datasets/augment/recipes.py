@@ -196,6 +196,7 @@ def register_recipe(name: str, *, base: str = "deit", overrides: Iterable[str] =
 def named(name: str, *, size: int | None = None, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe `name` at `size` pixels, or 224, with `FIELD=VALUE` overrides; ValueError says what's wrong."""
     if name not in _RECIPES:
-        raise InputError("recipe", f"one of {', '.join(_RECIPES)}", f"{name!r}{did_you_mean(name, _RECIPES)}")
+        own = "a recipe of your own is to be registered first, by a module that `import` names"
+        raise InputError("recipe", f"one of {', '.join(_RECIPES)}", f"{name!r}{did_you_mean(name, _RECIPES)}", own)
     recipe = dataclasses.replace(_RECIPES[name], size=224 if size is None else size).override(overrides)
     return dataclasses.replace(recipe, version=2) if recipe.crop == "centre" else recipe

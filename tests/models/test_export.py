@@ -18,7 +18,7 @@ from distillcache.models.students import Student, trained_student
 from distillcache.runtime.inputs import normalize
 from distillcache.train.checkpoint import read_weights
 
-from ..conftest import SIZE, run
+from ..conftest import CLASSES, SIZE, run
 from ..hub import Hub
 
 
@@ -68,6 +68,7 @@ def test_timm_loads_it_with_both_heads(trained: Path, student: Student, images: 
     mean, std = (torch.tensor(model.pretrained_cfg[name]) for name in ("mean", "std"))
     with torch.inference_mode():
         assert torch.equal(model(normalize(images, mean, std)), (ours[0] + ours[1]) / 2)
+    assert model.pretrained_cfg["label_names"] == [f"class {number}" for number in range(CLASSES)]
     assert not torch.equal(*ours) and [*model.pretrained_cfg["input_size"]] == [3, SIZE, SIZE]
     card = (tmp_path / "timm" / "README.md").read_text()
     assert card.startswith('---\nlicense: "mit"\n') and "| teacher |" in card and "| store |" in card
@@ -82,7 +83,9 @@ def test_transformers_loads_it_with_both_heads(
     transformers = pytest.importorskip("transformers", reason="SKIPPED: no transformers")
     done = run("export-student", trained, "--to", "transformers", "--out", tmp_path / "hf")
     assert done.exit_code == 0, done.stderr
+    assert done.output.count("\n") == 1
     model = transformers.DeiTForImageClassificationWithTeacher.from_pretrained(tmp_path / "hf").eval()
+    assert model.config.id2label[1] == "class 1" and model.config.label2id["class 4"] == 4
     with torch.inference_mode():
         theirs, ours = model(normalize(images, student.mean, student.std)), student(images)
     torch.testing.assert_close(theirs.cls_logits, ours[0], rtol=0, atol=1e-5)
@@ -104,6 +107,7 @@ def test_onnxruntime_runs_it_with_both_heads(
     onnxruntime = pytest.importorskip("onnxruntime", reason="SKIPPED: no onnxruntime")
     done = run("export-student", trained, "--to", "onnx", "--out", tmp_path / "onnx")
     assert done.exit_code == 0, done.stderr
+    assert done.output.count("\n") == 1
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / "student.onnx")
     theirs = session.run(["class", "distill"], {"images": normalize(images, student.mean, student.std).numpy()})
     with torch.inference_mode():

@@ -91,6 +91,14 @@ def test_a_runs_options_can_be_given_back(command: list[object], tmp_path: Path)
     assert again.exit_code == 0, again.stderr
     one, two = (load_file(tmp_path / name / "student.safetensors") for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+    folder = run("--import", "json", "train-student", "--config", tmp_path / "one", "--out", tmp_path / "two")
+    assert folder.exit_code == 0 and yaml.safe_load((tmp_path / "two" / "config.yaml").read_text())["import"] == [
+        "json"
+    ]
+    kept.write_text(f"import: no_such_module\n{kept.read_text()}")
+    absent = run("train-student", "--config", kept)
+    assert absent.exit_code == 2 and "module no_such_module: expected one that can be imported" in absent.stderr
+    kept.write_text(kept.read_text().partition("\n")[2])
     other = run("train-student", "--config", kept, "--out", tmp_path / "three", "--smoothing", 0)
     assert other.exit_code == 0
     three = load_file(tmp_path / "three" / "student.safetensors")
