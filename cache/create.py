@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -138,7 +139,10 @@ def opened(
     store is another than what is asked for or left out other samples than those `excluded`.
     """
     with claims.structure():
-        store = existing(path, excluded) or create(path, request, index(), teacher, class_names, mirror)
+        if not (store := existing(path, excluded)):
+            if isinstance(path, Path) and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+                raise InputError(path, "a store, or nothing yet", "something else", "name another place")
+            store = create(path, request, index(), teacher, class_names, mirror)
     store.manifest.require_same(describe(request, teacher, store.manifest.shards))
     return store
 

@@ -79,6 +79,10 @@ def test_both_stages_are_calls_that_do_what_the_commands_do(shards: str, teacher
         warmup_epochs=0, batch_size=8, device="cpu",
     )  # fmt: skip
     assert again == figures
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").touch()
+    with pytest.raises(dc.InputError, match="other: expected a store, or nothing yet, found something else"):
+        dc.cache_teacher(tmp_path / "other", shards, teacher, views=3, image_size=SIZE)
     with pytest.raises(dc.InputError, match="recipe: expected the store's own, found another"):
         dc.train_student(tmp_path / "other", shards, store=store, recipe="deit", device="cpu")
 
