@@ -1,5 +1,6 @@
 """The examples run, on real photos, and where their loop is train-student's their losses are."""
 
+import importlib.util
 import runpy
 import subprocess
 import sys
@@ -7,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import distillcache as dc
 from distillcache.cache.store import Store
 from distillcache.train.loop import Training
 
@@ -79,16 +82,34 @@ def test_hugging_faces_trainer_trains_both_heads_of_its_deit(store: Store, shard
     assert len(losses) == 8 and all(1 < loss < 3 for loss in losses)
 
 
-def test_numpy_alone_learns_the_teachers_labels(store: Store, shards: str) -> None:
-    losses = losses_of("numpy_only", store, shards)
-    assert losses[0] == pytest.approx(torch.log(torch.tensor(5.0)).item(), rel=1e-5) and len(losses) == 8
+def test_jax_alone_has_the_losses_of_the_same_student_in_torch(store: Store, shards: str) -> None:
+    pytest.importorskip("jax", reason="SKIPPED: no jax; pip install 'distillcache[examples]'")
+    example = runpy.run_path(str(EXAMPLES / "jax_only.py"))
+    losses, expected = example["main"](str(store.path), shards), []
+    weights = {name: torch.tensor(np.asarray(value)) for name, value in example["start"](5).items()}
+    optimizer = torch.optim.SGD([value.requires_grad_() for value in weights.values()], lr=example["LR"])
+    dataset = dc.ViewDataset(store, shards, batch_size=8)
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        for batch in dataset:
+            grid = torch.nn.functional.adaptive_avg_pool2d(batch["image"] / 127.5 - 1, example["SIDE"])
+            hidden = torch.tanh(grid.permute(0, 2, 3, 1).flatten(1) @ weights["hidden"])
+            logits = hidden @ weights["class"], hidden @ weights["distill"]
+            loss = dc.distillation_loss(logits, batch["soft_target"], batch["teacher_label"], distill="hard").total
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            expected.append(loss.item())
+    assert len(losses) == 8 and losses == pytest.approx(expected, rel=1e-4)
 
 
 def test_examples_are_short_and_use_nothing_but_the_public_api() -> None:
-    examples = [*EXAMPLES.glob("*.py")]
-    for text in (example.read_text() for example in examples):
+    examples = {example.stem: example.read_text() for example in EXAMPLES.glob("*.py")}
+    for text in examples.values():
         assert len(text.splitlines()) < 80
         assert "from distillcache" not in text and "dc._" not in text and "import distillcache as dc" in text
-    alone = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); import {', '.join(path.stem for path in examples)}"
+    assert "torch" not in examples["jax_only"]
+    importable = [name for name in examples if name != "jax_only" or importlib.util.find_spec("jax")]
+    alone = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); import {', '.join(importable)}"
     done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
