@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer: `python examples/hugging_face_trainer.py STORE SHARDS`.
+"""Hugging Face's Trainer: `python examples/hugging_face_trainer.py STORE SHARDS [CHECKPOINT]`.
 
 `DeiTForImageClassificationWithTeacher` returns the logits of both heads, so it can be trained, too: its documentation
 says "inference-only" because transformers has no loss for it.
@@ -35,6 +35,11 @@ class DistillationTrainer(Trainer):
         """Return batches as the dataset has them: which rank gets which part it knows by itself."""
         return Views(self.train_dataset, batch_size=None, num_workers=WORKERS)
 
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Return what decays: as in DeiT's published code neither class token nor position embeddings."""
+        spared = ("cls_token", "position_embeddings")
+        return [name for name in super().get_decay_parameter_names(model) if not name.endswith(spared)]
+
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Return the loss of both heads."""
         output = model(pixel_values=inputs["image"])
@@ -44,15 +49,19 @@ class DistillationTrainer(Trainer):
         return loss
 
 
-def main(cache: str, shards: str, **config: int) -> list[float]:
-    """Train for a few epochs; return the loss of each step."""
+def main(cache: str, shards: str, checkpoint: str | None = None) -> list[float]:
+    """Train for a few epochs, from the weights of `checkpoint` or new ones; return the loss of each step."""
     torch.manual_seed(0)
     dataset = dc.ViewDataset(dc.open_store(cache), shards, batch_size=BATCH_SIZE, mean=MEAN, std=STD)
-    model = DeiTForImageClassificationWithTeacher(DeiTConfig(num_labels=dataset.classes, **config))
+    if checkpoint:
+        model = DeiTForImageClassificationWithTeacher.from_pretrained(checkpoint)
+    else:
+        model = DeiTForImageClassificationWithTeacher(DeiTConfig(num_labels=dataset.classes))
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, num_train_epochs=EPOCHS, learning_rate=LR, weight_decay=0.05, lr_scheduler_type="constant",
-            save_strategy="no", report_to="none", remove_unused_columns=False, disable_tqdm=True,
+            folder, num_train_epochs=EPOCHS, learning_rate=LR, weight_decay=0.05, max_grad_norm=0,
+            lr_scheduler_type="constant", save_strategy="no", report_to="none", remove_unused_columns=False,
+            disable_tqdm=True,
         )  # fmt: skip
         trainer = DistillationTrainer(model, arguments, train_dataset=dataset)
         trainer.losses = []

@@ -14,6 +14,7 @@ import torch
 
 import distillcache as dc
 from distillcache.cache.store import Store
+from distillcache.models.export import to_transformers
 from distillcache.train.loop import Training
 
 from .conftest import SIZE, run
@@ -74,12 +75,15 @@ def test_lightning_has_them_too_and_goes_on_in_mid_epoch(
     assert len(first) == 4 and first + rest == pytest.approx(train_students, rel=1e-5)
 
 
-def test_hugging_faces_trainer_trains_both_heads_of_its_deit(store: Store, shards: str) -> None:
+def test_hugging_faces_trainer_has_them_too_from_the_same_weights(
+    store: Store, shards: str, tmp_path: Path, train_students: list[float]
+) -> None:
     pytest.importorskip("transformers", reason="SKIPPED: no transformers; pip install 'distillcache[examples]'")
     pytest.importorskip("accelerate", reason="SKIPPED: no accelerate; pip install 'distillcache[examples]'")
-    small = {"image_size": SIZE, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
-    losses = losses_of("hugging_face_trainer", store, shards, **small, intermediate_size=96)
-    assert len(losses) == 8 and all(1 < loss < 3 for loss in losses)
+    student = dc.build_student("deit_tiny_distilled_patch16_224", classes=5, seed=0, drop_path=0.0, **MODEL)
+    to_transformers(student, tmp_path, crop_pct=1)
+    losses = losses_of("hugging_face_trainer", store, shards, str(tmp_path))
+    assert len(losses) == 8 and losses == pytest.approx(train_students, rel=1e-5)
 
 
 def test_jax_alone_has_the_losses_of_the_same_student_in_torch(store: Store, shards: str) -> None:
