@@ -65,7 +65,7 @@ def test_both_stages_are_calls_that_do_what_the_commands_do(shards: str, teacher
         batch_size=8, device="cpu", log_every=2, trackers=[tracker], reporter=told,
     )  # fmt: skip
     assert figures and tracker.finished and {"top1_class", "top1_both", "val_loss_distill"} <= {*figures}
-    steps = [step for step, row in tracker.figures if "grad_norm" in row]
+    steps = [step for step, row in tracker.figures if "step/grad_norm" in row]
     assert steps == [2, 4, 6, 8] and ("train-student", 64) in told.parts and told.lines[-1].startswith("epoch 3/3")
     options = ["--shards", shards, "--cache", store.path, "--val-shards", shards, "--epochs", 3, "--warmup-epochs", 0]
     kwargs = [f"{name}={value}" for name, value in SMALL.items()]

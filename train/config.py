@@ -172,8 +172,10 @@ class Place:
     """The command's options, kept in its config.yaml."""
     log_every: int = 0
     """Steps between two rows of steps.csv; 0: there are none."""
+    projects: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    """Of `wandb` and `trackio`, where the figures of steps and epochs go, too: what the project is called there."""
     trackers: Sequence[Tracker] = ()
-    """Who keeps the figures of steps and epochs, besides the folder."""
+    """Others who are to have them."""
     processes: Processes = ALONE
     reporter: Reporter = SILENT
     """Counts the images that are trained on, and has a line an epoch to log."""

@@ -59,7 +59,8 @@ def train(run: Run) -> list[dict[str, float]]:
     with StopSignals(held=True, patience=patience, parent=processes.parent) as signals:
         training = Training(run, signals)
         start = training.progress
-        with contextlib.closing(run.replay.batches(start.epoch, start.step, run.config.epochs)) as batches:
+        replayed = run.replay.batches(start.epoch, start.step, run.config.epochs)
+        with contextlib.closing(training.log), contextlib.closing(replayed) as batches:
             for epoch in range(start.epoch, run.config.epochs):
                 training.train_epoch(epoch, batches)
                 training.finish_epoch(epoch)
@@ -71,11 +72,9 @@ class Training:
 
     def __init__(self, run: Run, signals: StopSignals) -> None:
         self.config, self.place, self.run = run.config, run.place, run
-        self.signals = signals
-        self.stopping = Stopping(signals, run.place.processes, run.place.device)
+        self.signals, self.stopping = signals, Stopping(signals, run.place.processes, run.place.device)
         self.last = run.place.out / "last.pt"
-        self.model = run.student.model
-        first, config = run.place.processes.first, run.config
+        self.model, config = run.student.model, run.config
         self.ema = ModelEmaV3(run.student, decay=config.ema_decay) if config.ema_decay else None
         self.undecayed, self.progress = undecayed(self.model), Progress()
         with run.place.processes.together():
@@ -94,9 +93,11 @@ class Training:
                 "libraries": library_versions(),
             }
         )
-        self.folder = RunFolder(config, run.place, run.trained_on, self.progress.epoch) if first else None
         done = self.progress.images // config.batch_size
-        self.log = StepLog(run.place.log_every if first else 0, run.place.out, run.place.trackers, self.model, done)
+        with run.place.processes.together():
+            self.folder = RunFolder(config, run.place, run.trained_on, done) if run.place.processes.first else None
+        every, trackers = (run.place.log_every, self.folder.trackers) if self.folder else (0, ())
+        self.log = StepLog(every, run.place.out, trackers, self.model, done)
         student = run.place.processes.wrap(cast(nn.Module, run.student), run.place.device)
         self.student = cast(nn.Module, torch.compile(student)) if config.compile else student
         self.rate = 0.0
@@ -160,8 +161,6 @@ class Training:
         if self.folder:
             row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **self._mean_losses()}
             progress.history.append({**row, **held_out, "images_per_second": self.rate})
-            for tracker in place.trackers:
-                tracker.log(progress.history[-1], progress.images // self.config.batch_size)
         progress.epoch, progress.step = epoch + 1, 0
         progress.loss_sum = progress.class_loss_sum = progress.distill_loss_sum = 0.0
         if self.folder:
@@ -170,6 +169,7 @@ class Training:
             if self.ema and progress.epoch == self.config.epochs:
                 checkpoint.save_weights(place.out / "ema.safetensors", self.ema.module.model, asdict(self.config))
             self._save()
+            self.log.after_epoch(progress.history[-1], progress.images // self.config.batch_size)
             self.folder.record(progress.history, last=progress.epoch == self.config.epochs)
             place.reporter.log(line_of(progress.history[-1], self.config.epochs))
 

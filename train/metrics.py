@@ -1,9 +1,10 @@
-"""A run's folder: what was asked for, and the figures of every epoch for people, programs and TensorBoard."""
+"""A run's folder: what was asked for, and the figures of every epoch for people and programs."""
 
 import csv
 import io
 import json
 import math
+import secrets
 import shlex
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from ..runtime.errors import InputError
 from ..runtime.optional import optional
 from ..runtime.paths import AnyPath, read_bytes
 from .config import Config, Place
+from .tracking import TensorBoard, Tracker, trackers_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,22 +38,26 @@ def write_summary(folder: AnyPath, summary: dict[str, Any]) -> None:
 
 def window_of(folder: AnyPath) -> int | None:
     """Return in how many shards at a time the run in a folder shuffles, or None where there is none to go on with."""
-    try:
-        window = json.loads(read_bytes(folder / "config.json"))["config"]["window"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    config = _noted(folder).get("config")
+    window = config.get("window") if isinstance(config, dict) else None
     return window if isinstance(window, int) and (folder / "last.pt").exists() else None
 
 
 class RunFolder:
-    """Writes config.json, metrics.csv and curves.png, each whole or not at all, and TensorBoard's events."""
+    """Writes config.json, metrics.csv and curves.png, each whole or not at all; opens the run's `trackers`."""
 
-    def __init__(self, config: Config, place: Place, trained_on: dict[str, Any], epoch: int) -> None:
-        """Open the folder of `place` for a run that has done `epoch` epochs; note what it is told to do."""
+    def __init__(self, config: Config, place: Place, trained_on: dict[str, Any], done: int) -> None:
+        """Open the folder of `place` for a run that has done so many steps; note what it is told to do.
+
+        Raises InputError where a tracker's module is not installed.
+        """
         self.path, self._log, self._plotted = place.out, place.reporter.log, time.monotonic()
+        run = str((_noted(self.path).get("run") if done else None) or secrets.token_hex(4))
+        named = trackers_named(place.projects, name=self.path.name, run=run, config=asdict(config))
         if isinstance(self.path, Path):
             self.path.mkdir(parents=True, exist_ok=True)
         described = {
+            "run": run,
             "command": shlex.join(place.command),
             "directory": str(Path.cwd()),
             "versions": {name: version(name) for name in ("distillcache", "torch", "timm")},
@@ -61,7 +67,7 @@ class RunFolder:
         _write_json(self.path / "config.json", described)
         if place.options:
             atomic.write_text(self.path / "config.yaml", yaml.safe_dump(dict(place.options), sort_keys=False))
-        self._events = self._open_events(epoch)
+        self.trackers: tuple[Tracker, ...] = (*self._tensorboard(done), *place.trackers, *named)
 
     def record(self, history: Sequence[dict[str, float]], *, last: bool) -> None:
         """Write the figures of all epochs; draw the curves with the `last`, and before it once a minute."""
@@ -70,23 +76,18 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(history)
         atomic.write_text(self.path / "metrics.csv", text.getvalue())
-        if self._events:
-            for name, value in history[-1].items():
-                if name != "epoch":
-                    tag = name.replace("top1_", "top1/").replace("top5_", "top5/").replace("val_loss_", "val_loss/")
-                    self._events.add_scalar(tag, value, int(history[-1]["epoch"]))
-            self._events.flush()
         if last or time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS:
             self._draw_curves(history)
             self._plotted = time.monotonic()
 
-    def _open_events(self, epoch: int) -> Any:
+    def _tensorboard(self, done: int) -> tuple[Tracker, ...]:
         if not isinstance(self.path, Path):
             self._log("no TensorBoard events: they are only written to folders of this machine")
-            return None
+            return ()
         if not (tensorboard := self._optional("torch.utils.tensorboard", "TensorBoard events")):
-            return None
-        return tensorboard.SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch + 1 if epoch else None)
+            return ()
+        purge = done + 1 if done else None  # steps behind those are done again
+        return (TensorBoard(tensorboard.SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)),)
 
     def _draw_curves(self, history: Sequence[dict[str, float]]) -> None:
         if matplotlib := self._optional("matplotlib.figure", "curves.png"):
@@ -121,6 +122,15 @@ def curves(history: Sequence[dict[str, float]], figure: "Figure") -> "Figure":
         if len(names) > 1:
             axes.legend()
     return figure
+
+
+def _noted(folder: AnyPath) -> dict[str, Any]:
+    """Return the config.json of the run in a folder; nothing where there is none that can be read."""
+    try:
+        noted = json.loads(read_bytes(folder / "config.json"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _write_json(path: AnyPath, value: dict[str, Any]) -> None:

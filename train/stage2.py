@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Unpack
 
 import torch
@@ -28,7 +27,7 @@ from . import run
 from .checkpoint import read_weights
 from .config import Config, Hyperparameters, Place
 from .metrics import window_of
-from .tracking import Tracker, trackers_named
+from .tracking import Tracker
 
 _ALL = 1 << 31
 """A window in which all shards are shuffled as one."""
@@ -116,17 +115,13 @@ def train_student(
         student = started(config, resumed=(folder / "last.pt").exists(), reporter=told).to(place)
         held_out = labelled(val_shards, mirror, told) if processes.first else None
     held_out = processes.share(held_out)
-    with processes.together():
-        projects = {"wandb": wandb, "trackio": trackio} if processes.first else {}
-        trackers = (*trackers, *trackers_named(projects, asdict(config), folder.name)) if processes.first else ()
     with told.part("train-student", data.images(config.epochs, config.batch_size), "images") as counted:
         where = Place(
             device=place, workers=workers, out=folder, processes=processes, take_over=take_over, log_every=log_every,
-            trackers=trackers, reporter=counted, command=command or sys.argv, options=options or {},
+            projects={"wandb": wandb, "trackio": trackio}, trackers=trackers, reporter=counted,
+            command=command or sys.argv, options=options or {},
         )  # fmt: skip
         summary = run.run_training(student, data, held_out, config, where)
-    for tracker in trackers:
-        tracker.finish()
     if not joined:
         leave()
     return summary

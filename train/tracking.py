@@ -1,7 +1,10 @@
 """Where the figures of steps and epochs go: a file of the run's folder, and any tracker that is asked for."""
 
+import contextlib
 import csv
 import importlib
+import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +18,8 @@ from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
 from ..runtime.transfers import to_cpu
 
+_KIND = re.compile("(top1|top5|val_loss)_")
+
 
 class Tracker(Protocol):
     """Somebody who keeps figures: Weights & Biases, Trackio, TensorBoard, or anyone's own."""
@@ -26,31 +31,73 @@ class Tracker(Protocol):
         """Hear that no more come."""
 
 
-class _Module:
-    """A run of a module that has `init`, `log` and `finish`, as both wandb and trackio do."""
-
-    def __init__(self, module: str, project: str, config: dict[str, Any], name: str) -> None:
-        try:
-            self._module: Any = importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(f"`{module}`", f"the module {module}", "none", f"run: pip install {module}") from error
-        self._module.init(project=project, name=name, config=config, resume="allow")
+class _WandB:
+    def __init__(self, project: str, name: str, run: str, config: dict[str, Any]) -> None:
+        self._run = _begun("wandb", project=project, name=name, id=run, config=config, resume="allow")
+        # Its own steps must not go back, as ours do where a killed run is done again: so ours are a figure, too.
+        self._run.define_metric("*", step_metric="step")
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Keep figures of a step."""
-        self._module.log(dict(figures), step=step)
+        self._run.log({"step": step, **figures}, step=max(step, self._run.step))
 
     def finish(self) -> None:
-        """End the run."""
-        self._module.finish()
+        self._run.finish()
 
 
-def trackers_named(projects: Mapping[str, str | None], config: dict[str, Any], name: str) -> tuple[Tracker, ...]:
-    """Return a tracker for each of the modules `wandb` and `trackio` for which a project is named.
+class _Trackio:
+    def __init__(self, project: str, name: str, run: str, config: dict[str, Any]) -> None:
+        with contextlib.redirect_stdout(sys.stderr):  # what it says is no result of ours
+            self._run = _begun("trackio", project=project, name=f"{name}-{run}", config=config, resume="allow")
 
-    `config` is the run's, `name` what the run is called there. Raises InputError where a module is not installed.
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def finish(self) -> None:
+        with contextlib.redirect_stdout(sys.stderr):
+            self._run.finish()
+
+
+class TensorBoard:
+    """TensorBoard's events, by its `writer`."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        """Write figures of a step, in a group for each prefix."""
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def finish(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+_TRACKERS: dict[str, Callable[[str, str, str, dict[str, Any]], Tracker]] = {"wandb": _WandB, "trackio": _Trackio}
+
+
+def trackers_named(
+    projects: Mapping[str, str | None], *, name: str, run: str, config: dict[str, Any]
+) -> tuple[Tracker, ...]:
+    """Return a tracker for each of `wandb` and `trackio` for which a project is named.
+
+    There `name` is what the run is called, `config` are its hyperparameters, and the same `run` goes on with what was
+    tracked. Raises InputError where a module is not installed.
     """
-    return tuple(_Module(module, project, config, name) for module, project in projects.items() if project)
+    return tuple(_TRACKERS[module](project, name, run, config) for module, project in projects.items() if project)
+
+
+def _begun(module: str, **told: Any) -> Any:
+    """Return the run that a module's `init` begins."""
+    try:
+        tracker: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"`{module}`", f"the module {module}", "none", f"run: pip install {module}") from error
+    try:
+        return tracker.init(**told)
+    except Exception as error:  # whatever the module, its settings and its server lead it to
+        raise InputError(f"`{module}`", "a run that it begins", f"{type(error).__name__}: {error}") from error
 
 
 class StepLog:
@@ -121,5 +168,20 @@ class StepLog:
                 if new:
                     writer.writeheader()
                 writer.writerow(row)
+        self._send({f"step/{name}": value for name, value in row.items() if name != "step"}, int(row["step"]))
+
+    def after_epoch(self, figures: Mapping[str, float], number: int) -> None:
+        """Send an epoch's figures to trackers, as of the run's first `number` steps."""
+        self._send({_KIND.sub(r"\1/", name): value for name, value in figures.items()}, number)
+
+    def close(self) -> None:
+        """Write what was measured by now, and let trackers finish."""
+        try:
+            self.flush()
+        finally:
+            for tracker in self._trackers:
+                tracker.finish()
+
+    def _send(self, figures: Mapping[str, float], number: int) -> None:
         for tracker in self._trackers:
-            tracker.log({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
+            tracker.log(figures, number)
