@@ -1,6 +1,7 @@
 """The examples run, on real photos, and where their loop is train-student's their losses are."""
 
 import importlib.util
+import json
 import runpy
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -87,16 +87,25 @@ def test_hugging_faces_trainer_has_them_too_from_the_same_weights(
 
 
 def test_jax_alone_has_the_losses_of_the_same_student_in_torch(store: Store, shards: str) -> None:
-    pytest.importorskip("jax", reason="SKIPPED: no jax; pip install 'distillcache[examples]'")
-    example = runpy.run_path(str(EXAMPLES / "jax_only.py"))
-    losses, expected = example["main"](str(store.path), shards), []
-    weights = {name: torch.tensor(np.asarray(value)) for name, value in example["start"](5).items()}
-    optimizer = torch.optim.SGD([value.requires_grad_() for value in weights.values()], lr=example["LR"])
+    if not importlib.util.find_spec("jax"):
+        pytest.skip("SKIPPED: no jax; pip install 'distillcache[examples]'")
+    told = (  # in a process of its own: JAX has threads, and those that follow here fork
+        f"import json, runpy; example = runpy.run_path({str(EXAMPLES / 'jax_only.py')!r})\n"
+        f"losses = example['main']({str(store.path)!r}, {shards!r})\n"
+        "start = {name: value.tolist() for name, value in example['start'](5).items()}\n"
+        "print(json.dumps([losses, start, example['LR'], example['SIDE']]))"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    losses, start, lr, side = json.loads(done.stdout.splitlines()[-1])
+    expected = []
+    weights = {name: torch.tensor(value, requires_grad=True) for name, value in start.items()}
+    optimizer = torch.optim.SGD([*weights.values()], lr=lr)
     dataset = dc.ViewDataset(store, shards, batch_size=8)
     for epoch in range(3):
         dataset.set_epoch(epoch)
         for batch in dataset:
-            grid = torch.nn.functional.adaptive_avg_pool2d(batch["image"] / 127.5 - 1, example["SIDE"])
+            grid = torch.nn.functional.adaptive_avg_pool2d(batch["image"] / 127.5 - 1, side)
             hidden = torch.tanh(grid.permute(0, 2, 3, 1).flatten(1) @ weights["hidden"])
             logits = hidden @ weights["class"], hidden @ weights["distill"]
             loss = dc.distillation_loss(logits, batch["soft_target"], batch["teacher_label"], distill="hard").total
