@@ -1,10 +1,10 @@
 """Models with a distillation head, which each of timm's families keeps in its own way: so the model itself is asked."""
 
+import copy
 from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from ..runtime.errors import InputError
 
@@ -19,15 +19,7 @@ def distillation_head(model: nn.Module, size: int) -> tuple[str, ...]:
     if not hasattr(model, "set_distilled_training"):
         return ()
     cast(Any, model).set_distilled_training(True)
-    weights = {name: _meta(weight) for name, weight in [*model.named_parameters(), *model.named_buffers()]}
-    training = model.training
-    try:
-        logits = functional_call(model.train(), weights, (torch.empty(2, 3, size, size, device="meta"),))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError("", f"a model that takes {size} x {size} pixels", f"an error: {reason}") from error
-    finally:
-        model.train(training)
+    logits, weights = dry_run(model, size)
     if not isinstance(logits, tuple) or len(logits) != 2 or not _gates(model):
         raise InputError(
             "",
@@ -35,11 +27,12 @@ def distillation_head(model: nn.Module, size: int) -> tuple[str, ...]:
             "one",
             "name a model that has a distillation head, or one that is not made for distilled training",
         )
-    return of_second_head({name: weights[name] for name, _ in model.named_parameters()}, logits)
+    return of_second_head(weights, logits)
 
 
 def of_second_head(parameters: dict[str, torch.Tensor], logits: tuple[torch.Tensor, ...]) -> tuple[str, ...]:
     """Return the names of the `parameters` that only the second of two sets of logits depends on."""
+    parameters = {name: weight for name, weight in parameters.items() if weight.requires_grad}
     of_class, of_distillation = (
         torch.autograd.grad(head.sum(), [*parameters.values()], allow_unused=True, retain_graph=True) for head in logits
     )
@@ -48,6 +41,22 @@ def of_second_head(parameters: dict[str, torch.Tensor], logits: tuple[torch.Tens
         for name, one, other in zip(parameters, of_class, of_distillation, strict=True)
         if one is None and other is not None
     )
+
+
+def dry_run(model: nn.Module, size: int) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return what a model in training makes of images of `size` pixels, and its parameters, all without values.
+
+    A copy is asked, as some models keep what they compute in a forward pass. Raises ValueError if it does not take such
+    images.
+    """
+    memo = {id(weight): _meta(weight) for weight in (*model.parameters(), *model.buffers())}
+    asked = copy.deepcopy(model, cast(dict[int, Any], memo)).train()
+    try:
+        logits = asked(torch.empty(2, 3, size, size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError("", f"a model that takes {size} x {size} pixels", f"an error: {reason}") from error
+    return logits, dict(asked.named_parameters())
 
 
 def keep_both_heads(model: nn.Module) -> None:
@@ -64,4 +73,5 @@ def _gates(model: nn.Module) -> list[nn.Module]:
 
 
 def _meta(weight: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(weight, device="meta").requires_grad_(isinstance(weight, nn.Parameter))
+    empty = torch.empty_like(weight, device="meta")
+    return nn.Parameter(empty) if isinstance(weight, nn.Parameter) else empty

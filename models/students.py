@@ -16,7 +16,7 @@ from ..runtime.errors import InputError
 from ..runtime.inputs import normalize
 from ..runtime.own_code import is_own
 from ..runtime.spelling import did_you_mean
-from .heads import distillation_head, keep_both_heads
+from .heads import distillation_head, dry_run, keep_both_heads
 
 _TIMMS_START = 1e-4
 """Above what timm's new class tokens hold (standard deviation 1e-6), and far below any trained one."""
@@ -32,6 +32,8 @@ class Student(nn.Module):
         """Take `model`, built for images of `image_size` pixels or of the size that timm notes; see `heads`."""
         super().__init__()
         config = cast(dict[str, Any], model.pretrained_cfg)
+        if not model.num_classes:
+            raise InputError("", "a classifier", "an encoder without classes", "name another `model`")
         self.model = model
         self.image_size = _only_size(model) or image_size or int(config["input_size"][-1])
         """Height and width of the images that the model was made for."""
@@ -79,12 +81,11 @@ class Student(nn.Module):
 
         `resizable`: whether arguments of the model can be given, such as its image size.
         """
-        takes_it = _only_size(self.model) in (None, size)
-        if self.distilled and takes_it:
-            try:
-                distillation_head(self.model, size)
-            except ValueError:
-                takes_it = False
+        try:
+            if takes_it := _only_size(self.model) in (None, size):
+                dry_run(self.model, size)
+        except InputError:
+            takes_it = False
         if not takes_it:
             other = f"name another `model`, or `image_size={self.image_size}`"
             remedy = f"add `model_kwargs=img_size={size}`" if resizable else other
@@ -125,7 +126,9 @@ class Student(nn.Module):
 
     def _classifiers(self) -> tuple[str, ...]:
         names = cast(dict[str, Any], self.model.pretrained_cfg).get("classifier") or ()
-        return names if isinstance(names, tuple) else (names,)
+        noted = names if isinstance(names, tuple) else (names,)
+        found = (name.rpartition(".")[0] for name in self._distillation_head)  # timm's notes lack some
+        return tuple(dict.fromkeys((*noted, *found)))
 
     @torch.inference_mode()
     def token_similarity(self, images: torch.Tensor) -> torch.Tensor:

@@ -134,7 +134,10 @@ def save_teacher(
     config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
     kept = {key: config[key] for key in ("mean", "std", "interpolation", "first_conv", "classifier") if key in config}
     pretrained = {**kept, "input_size": [3, size, size], "crop_pct": crop_pct, "label_names": list(class_names) or None}
-    weights = to_safetensors({key: value.contiguous() for key, value in model.state_dict().items()})
+    copied = {  # as some models have one weight by several names, which safetensors refuses
+        key: value.clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()
+    }
+    weights = to_safetensors(copied)
     atomic.write(folder / "model.safetensors", lambda file: file.write(weights))
     description = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": pretrained}
     description |= {"model_args": model_args} if model_args else {}

@@ -89,7 +89,10 @@ def save_weights(path: AnyPath, model: nn.Module, config: dict[str, Any]) -> Non
 
     Its metadata holds the run's configuration, so that the file says what it is.
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {  # copies, as some models have one weight by several names, which safetensors refuses
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
     metadata = {_METADATA: json.dumps({"format": WEIGHTS_FORMAT, "config": config})}
     atomic.write(path, lambda file: file.write(to_safetensors(weights, metadata)))
 
