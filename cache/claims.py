@@ -77,7 +77,10 @@ class ByteClaims(Claims):
         self._store = store.resolve()  # by whatever links processes find a store, they meet at one file
 
     def __enter__(self) -> "ByteClaims":
-        self._store.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._store.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(self._store, "a place in a folder", error.strerror, "name another place") from error
         self._file = LockFile(self._store.with_name(self._store.name + ".lock"), _PRESENCE, shared=True, wait=True)
         return self
 

@@ -1,6 +1,7 @@
 """Stage 1: show every view of every sample to the teacher, and keep what it says in a store."""
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -60,7 +61,7 @@ def cache_teacher(
     Args:
         path: A folder or the URL of an object store.
         shards: WebDataset tars: paths, URLs, with braces and globs.
-        teacher: As `as_teacher` or `load_teacher` returns it, or a function of `amp` and `size` that returns it.
+        teacher: As `as_teacher` or `load_teacher` returns it, or a function that does, of `amp` and `size`, or none.
         views: Views of each image, a multiple of the recipe's repeats; 300.
         recipe: The name of an augmentation; `deit`.
         overrides: Changes of its fields, such as `hflip=0`.
@@ -166,7 +167,9 @@ def _part(urls: list[str], part: str) -> list[str]:
 def _made(teacher: Teacher | Callable[..., Teacher], request: Request) -> Teacher:
     made = teacher
     if callable(teacher) and not isinstance(teacher, nn.Module):
-        made = teacher(amp=request.amp, size=request.teacher_size)
+        wished = {"amp": request.amp, "size": request.teacher_size}
+        takes = inspect.signature(teacher).parameters
+        made = teacher(**{name: value for name, value in wished.items() if name in takes})
     if not hasattr(made, "sha256"):
         raise InputError("`teacher`", "what as_teacher or load_teacher returns", type(made).__name__)
     return cast(Teacher, made)

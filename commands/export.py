@@ -31,7 +31,7 @@ _HUB = "hf://"
 def export_student(run: AnyPath, to: str, out: Path, push: str | None, license_: str) -> None:
     """Write a trained student, RUN, as timm, transformers or ONNX load it, and its model card.
 
-    timm loads any student, with its two heads; transformers DeiT's with a distillation token.
+    timm loads any model of its own, with its two heads; transformers DeiT's with a distillation token.
 
     \b
     Example: distillcache export-student runs/tiny --to timm --out tiny-timm --push hf://me/tiny

@@ -64,7 +64,8 @@ def to_transformers(student: Student, folder: Path, *, crop_pct: float, class_na
     model: Any = student.model
     if not student.has_distillation_token or not isinstance(model, VisionTransformerDistilled) or model.no_embed_class:
         expected = "a DeiT with a distillation token, which is all that transformers has"
-        raise InputError("`to`", expected, type(model).__name__, "name `to=timm` or `to=onnx`")
+        remedy = "name `to=timm` or `to=onnx`" if hasattr(model, "pretrained_cfg") else "name `to=onnx`"
+        raise InputError("`to`", expected, type(model).__name__, remedy)
     transformers.utils.logging.disable_progress_bar()
     names = class_names or [f"LABEL_{number}" for number in range(student.classes)]
     block = model.blocks[0]

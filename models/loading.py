@@ -106,6 +106,8 @@ def _of_hugging_face(name: str) -> Teacher:
 
 
 def _of_a_program(name: str) -> Teacher:
+    if not Path(name).is_file():
+        raise InputError(f"teacher {name}", "a program that torch.export saved", "no file of that name")
     notes = {_NOTES: ""}
     try:
         with quiet("torch.export"), warnings.catch_warnings(action="ignore"):

@@ -54,7 +54,7 @@ def as_teacher(
     if not callable(model):
         raise InputError("`model`", "a module or a function", type(model).__name__)
     if not sha256 and not module.state_dict():
-        raise InputError("`sha256`", "what tells this function from other teachers", "nothing", "give one of your own")
+        raise InputError("`sha256`", "what tells this teacher from others", "nothing", "give one of your own")
     require_normalisation(mean, std)
     if class_names and len(class_names) != classes:
         raise InputError("`class_names`", f"{classes}", len(class_names))

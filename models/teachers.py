@@ -54,10 +54,18 @@ class Teacher:
             size = (self.input_size, self.input_size)
             batch = F.interpolate(batch, size, mode="bicubic", antialias=True)
         amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
-        with amp, compiling(self.compiled):
-            output = self.model(batch.contiguous(memory_format=torch.channels_last))
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        try:
+            with amp, compiling(self.compiled):
+                output = self.model(batch)
+        except (RuntimeError, TypeError, IndexError, AssertionError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise
+            reason = f"an error: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            expected = f"a model of images {tuple(batch.shape)}, {batch.dtype}"
+            raise InputError(f"teacher {self.name}", expected, reason) from error
         logits = getattr(output, "logits", output)
-        shape = tuple(getattr(logits, "shape", ()))
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else ()
         if shape != (len(images), self.classes):
             found = f"a tensor {shape}" if shape else type(logits).__name__
             raise InputError(f"teacher {self.name}", f"logits ({len(images)}, {self.classes})", found)

@@ -27,6 +27,7 @@ from .training_set import TrainingSet
 Layout = Literal["channels_first", "channels_last"]
 _WORKERS = 256
 """Of a DataLoader, of which is noticed that they begin an epoch twice."""
+_READ = 3 + _WORKERS
 
 
 class ViewBatch(TypedDict):
@@ -146,8 +147,8 @@ class ViewDataset(IterableDataset[ViewBatch]):
         self._replays: dict[int, Replay] = {}
         self._replay.require_views(1)
         # In shared memory: processes of a DataLoader live through several epochs. Epoch, step, how often that was set,
-        # and for which of these times each worker is through.
-        self._place = torch.zeros(3 + _WORKERS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        # for which of these times each worker is through, and for which a DataLoader's processes read.
+        self._place = torch.zeros(4 + _WORKERS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._place[2] = 1
         self._next: tuple[int, int] | None = None  # of this process: the batch after those that were yielded
         self._loaded: tuple[int, int, int] | None = None  # process, epoch, step
@@ -183,8 +184,17 @@ class ViewDataset(IterableDataset[ViewBatch]):
         self._begin_at(epoch, step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the next batch is, as numbers and text."""
+        """Return where the next batch is, as numbers and text.
+
+        Raises InputError where a DataLoader's processes read, which do not tell: torchdata's StatefulDataLoader asks
+        them.
+        """
         number, workers = _this_worker()
+        if not get_worker_info() and int(self._place[_READ]) == int(self._place[2]):
+            remedy = "take StatefulDataLoader, or count steps and `set_epoch(epoch, step)`"
+            raise InputError(
+                "state_dict", "what a DataLoader's processes know", "only that it reads this epoch", remedy
+            )
         epoch, step = self._next or (self.epoch, int(self._place[1]) + number)
         state = {"epoch": epoch, "step": step, "batch_size": self.batch_size, "data": self._data.fingerprint}
         return state | ({"worker": [number, workers]} if get_worker_info() else {})
@@ -210,6 +220,8 @@ class ViewDataset(IterableDataset[ViewBatch]):
             remedy = "let the dataset render, with `workers`, and leave the DataLoader none"
             raise InputError("`num_workers`", "0 where images come from far away", every, remedy)
         epoch, start, times = (int(n) for n in self._place[:3])
+        if get_worker_info():
+            self._place[_READ] = times
         if number < _WORKERS and int(self._place[3 + number]) == times:
             raise InputError("`set_epoch`", "to be called before each epoch", f"epoch {epoch} for a second time")
         start += number

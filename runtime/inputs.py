@@ -19,5 +19,5 @@ def require_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
     """Raise InputError for a mean or a std of channels that are not three numbers in timm's units of 0 to 1."""
     for name, values, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
         numbers = isinstance(values, (tuple, list)) and all(isinstance(v, (int, float)) for v in values)
-        if not numbers or len(values) not in (1, 3) or not all(low <= value <= 1 for value in values):
+        if not numbers or len(values) != 3 or not all(low <= value <= 1 for value in values):
             raise InputError(f"`{name}`", f"three numbers, {low:g} to 1, of pixels from 0 to 1", values)

@@ -39,7 +39,8 @@ def call_own(where: str, name: str, what: str, **arguments: Any) -> Any:
     module, _, function = name.partition(":")
     found = getattr(import_own(module), function, None)
     if not callable(found):
-        raise InputError(where, f"a function {function} in module {module}", type(found).__name__)
+        what_is = "none" if found is None else f"a {type(found).__name__}"
+        raise InputError(where, f"a function {function} in module {module}", what_is)
     try:
         return found(**arguments)
     except InputError:

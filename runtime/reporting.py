@@ -11,7 +11,7 @@ class Reporter:
         """Hear that `n` more are done."""
 
     def start_at(self, n: int, total: int | None = None) -> None:
-        """Hear that `n` were done before this run, or by others meanwhile; of `total`, where that changed."""
+        """Hear that the count stands at `n`, by what was done before or by others; of `total`, where that changed."""
 
     def log(self, text: str) -> None:
         """Hear a line that is for people."""

@@ -22,7 +22,7 @@ class StopRequested(BaseException):
     """The user or the scheduler asked the process to stop; `exit_code` is a shell's."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signum)
+        super().__init__(f"stopped by {signal.Signals(signum).name}; call again to go on")
         self.signum, self.exit_code = signum, 128 + signum
 
 

@@ -259,7 +259,7 @@ def test_any_module_and_any_function_is_a_teacher(
     def brightest(images: torch.Tensor) -> torch.Tensor:
         return images.mean((1, 2, 3))[:, None] * torch.arange(CLASSES)
 
-    with pytest.raises(ValueError, match="`sha256`: expected what tells this function from other teachers"):
+    with pytest.raises(ValueError, match="`sha256`: expected what tells this teacher from others"):
         dc.as_teacher(brightest, name="brightest", **given)
     function = dc.as_teacher(brightest, name="brightest", sha256="brightest 1", **given)
     other = dc.cache_teacher(tmp_path / "f.zarr", shards, function, views=3, image_size=SIZE)
@@ -279,7 +279,9 @@ def test_several_teachers_are_one_whose_probabilities_are_their_mean(teacher: dc
     torch.testing.assert_close(both.logits(images).softmax(1), mean)
     assert both.name == f"{teacher.name} + other"
     assert len({both.sha256, teacher.sha256, dc.ensemble([other, teacher]).sha256}) == 3
-    three = dc.as_teacher(lambda x: x[:, :, 0, 0], name="3", sha256="3", classes=3, input_size=16, mean=(0,), std=(1,))
+    three = dc.as_teacher(
+        lambda x: x[:, :, 0, 0], name="3", sha256="3", classes=3, input_size=16, mean=(0,) * 3, std=(1,) * 3
+    )
     with pytest.raises(ValueError, match=f"`teachers`: expected the {CLASSES} classes of .*, found 3 of 3"):
         dc.ensemble([teacher, three])
 
@@ -331,7 +333,7 @@ def test_a_teacher_of_ones_own_code_is_named_on_the_command_line(
     for function, line in (
         ("number", "teacher my_models:number: expected what distillcache.as_teacher returns, found int\n"),
         ("broken", "a function that returns a teacher, found an error: RuntimeError: of my own\n"),
-        ("absent", "expected a function absent in module my_models, found NoneType\n"),
+        ("absent", "expected a function absent in module my_models, found none\n"),
     ):
         refused = run("cache-teacher", *options, "--teacher", f"my_models:{function}")
         assert refused.exit_code == 2 and refused.stderr.endswith(line), refused.stderr
@@ -376,6 +378,12 @@ def test_what_is_no_step_no_state_and_no_loss_is_said_in_a_line(store: dc.Store,
     for workers in (0, 1):
         with pytest.raises(ValueError, match="DataLoader: expected `batch_size=None`: a ViewDataset yields whole"):
             next(iter(DataLoader(dataset, num_workers=workers)))
+    loader = iter(DataLoader(dataset, batch_size=None, num_workers=1))
+    next(loader)
+    with pytest.raises(ValueError, match="state_dict: expected what a DataLoader's processes know, found only that it"):
+        dataset.state_dict()
+    dataset.set_epoch(1)
+    assert dataset.state_dict()["step"] == 0
     with pytest.raises(ValueError, match="shard: expected a number from 0 to 1, found 2"):
         store.labels(2)
     logits, soft = (torch.zeros(4, 5), torch.zeros(4, 5)), torch.full((4, 5), 0.2)
@@ -397,7 +405,22 @@ def test_a_teacher_of_another_form_than_it_says_is_named(shards: str, teacher: d
     other = dc.as_teacher(teacher.model, name="mine", classes=CLASSES + 2, **given)
     with pytest.raises(ValueError, match=r"teacher mine: expected logits \(\d+, 7\), found a tensor \(\d+, 5\)"):
         dc.cache_teacher(tmp_path / "c.zarr", shards, other, views=3, image_size=SIZE)
-    with pytest.raises(ValueError, match="`sha256`: expected what tells this function from other teachers"):
+    fixed = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, CLASSES))
+    with pytest.raises(
+        ValueError, match=r"teacher fixed: expected a model of images \(\d+, 3, 32, 32\), torch.float32, found"
+    ):
+        dc.cache_teacher(
+            tmp_path / "c.zarr", shards, dc.as_teacher(fixed, name="fixed", classes=CLASSES, **given), image_size=SIZE
+        )
+    for views in (0, -3, "6"):
+        with pytest.raises(ValueError, match="`views`: expected a whole number, 1 or more, found"):
+            dc.cache_teacher(tmp_path / "v.zarr", shards, teacher, views=views, image_size=SIZE)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file/x\.zarr: expected a place in a folder, found"):
+        dc.cache_teacher(tmp_path / "file" / "x.zarr", shards, teacher, views=3)
+    with pytest.raises(ValueError, match="`mean`: expected three numbers, 0 to 1"):
+        dc.as_teacher(fixed, name="grey", classes=CLASSES, input_size=SIZE, mean=(0.5,), std=(0.5,))
+    with pytest.raises(ValueError, match="`sha256`: expected what tells this teacher from others"):
         dc.as_teacher(torch.nn.Flatten(), name="flat", classes=CLASSES, **given)
     with pytest.raises(ValueError, match="`teacher`: expected what as_teacher or load_teacher returns, found Flatten"):
         dc.cache_teacher(tmp_path / "c.zarr", shards, torch.nn.Flatten(), views=3)

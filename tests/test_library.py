@@ -83,6 +83,10 @@ def test_both_stages_are_calls_that_do_what_the_commands_do(shards: str, teacher
     (tmp_path / "other" / "mine.txt").touch()
     with pytest.raises(dc.InputError, match="other: expected a store, or nothing yet, found something else"):
         dc.cache_teacher(tmp_path / "other", shards, teacher, views=3, image_size=SIZE)
+    with pytest.raises(dc.InputError, match="expected arguments that it has, found batchsize; did you mean batch_size"):
+        dc.train_student(tmp_path / "other2", shards, store=store, batchsize=3, device="cpu")
+    with pytest.raises(dc.InputError, match="`model`: expected a timm name or MODULE:FUNCTION"):
+        dc.train_student(tmp_path / "other2", shards, store=store, model=torch.nn.Flatten(), device="cpu")
     with pytest.raises(dc.InputError, match="recipe: expected the store's own, found another"):
         dc.train_student(tmp_path / "other", shards, store=store, recipe="deit", device="cpu")
 
@@ -139,7 +143,8 @@ def test_exported_programs_hugging_faces_models_and_several_are_teachers_by_name
     assert record.name == "t.pt2 + hf://vit" and other.mean == (0.5, 0.5, 0.5) and other.crop_pct == 1
     images = torch.randint(0, 256, (3, SIZE, SIZE, 3), dtype=torch.uint8)
     torch.testing.assert_close(one.logits(images), teacher.logits(images))
-    by_hand = dc.cache_teacher("d.zarr", shards, dc.ensemble([one, other]), views=3, image_size=SIZE)
+    both = dc.ensemble([one, other])
+    by_hand = dc.cache_teacher("d.zarr", shards, lambda: both, views=3, image_size=SIZE)
     np.testing.assert_array_equal(dc.open_store("c.zarr").labels(0), by_hand.labels(0))
     assert dc.open_store("c.zarr").manifest.class_names == teacher.class_names
 

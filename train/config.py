@@ -12,6 +12,7 @@ from ..runtime.errors import InputError
 from ..runtime.paths import AnyPath
 from ..runtime.processes import ALONE, Processes
 from ..runtime.reporting import SILENT, Reporter
+from ..runtime.spelling import did_you_mean
 from .tracking import Tracker
 
 Distill = Literal["hard", "soft", "none"]
@@ -116,6 +117,12 @@ class Config:
         }
         fields: dict[str, Any] = defaults | {name: value for name, value in asked.items() if value is not None}
         fields |= {"window": data.order.window}
+        if not isinstance(fields["model"], str):
+            found = f"a {type(fields['model']).__name__}"
+            raise InputError("`model`", "a timm name or MODULE:FUNCTION, which resumes and evaluates it", found)
+        known = [*Hyperparameters.__annotations__]
+        if unknown := next((name for name in asked if name not in known), None):
+            raise InputError("train_student", "arguments that it has", f"{unknown}{did_you_mean(unknown, known)}")
         fields |= {"distill": distill, "init": str(asked.get("init") or ""), "model_kwargs": model_kwargs}
         return cls(classes=data.classes, size=data.order.recipe.size, data=data.fingerprint, **fields)
 

@@ -84,8 +84,8 @@ def train_student(
         mirror: Where shards from far away are held.
         reporter: Told how far the work is, a line an epoch, and what may surprise.
         command: The command line that config.json is to have; by default this program's.
-        options: What config.yaml is to have.
-        asked: The fields of `Hyperparameters`; what is None or absent depends on what is trained on, or is DeiT's.
+        options: What config.yaml is to have, by the names that the command's `config` reads; without any there is none.
+        asked: `model`, `epochs`, `batch_size`, `lr` and the command's other options, by their names.
 
     Raises:
         InputError: A ValueError, one line of text: for what is wrong with shards, store, model or an option.

@@ -96,7 +96,7 @@ def _find(name: str) -> OwnOp:
             f"op {name}",
             "one that is registered",
             found,
-            "name the module that does: distillcache `import=MODULE` COMMAND",
+            "import the module that does; on the command line, before the command, `import=MODULE`",
         )
     return _REGISTERED[name]
 

@@ -65,7 +65,7 @@ def test_an_op_of_ones_own_is_cached_and_replayed_by_every_process(
     own._REGISTERED.clear()
     without = run(*train, tmp_path / "b", *small)
     assert without.exit_code == 2
-    assert "op Vignette: expected one that is registered, found none; name the module that does" in without.stderr
+    assert "op Vignette: expected one that is registered, found none; import the module that does" in without.stderr
     (tmp_path / "my_ops.py").write_text(VIGNETTE.replace("0.75", "0.5"))
     sys.modules.pop(mine)
     recipes._RECIPES.pop("framed")

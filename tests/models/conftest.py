@@ -1,4 +1,4 @@
-"""Models compute on one thread each: of several processes whose threads wait for one another, each is many times slower."""
+"""Models compute on one thread: where the threads of several processes wait for one another, all are slow."""
 
 from collections.abc import Iterator
 
