@@ -105,6 +105,8 @@ def test_every_pair_of_heads_starts_afresh_for_other_classes() -> None:
         "mobilevit_xxs",
         "gmlp_ti16_224",
         "swin_tiny_patch4_window7_224",
+        "coat_tiny",
+        "crossvit_tiny_240",
         "naflexvit_base_patch16_gap",
     ],
 )
@@ -135,5 +137,7 @@ def test_a_model_of_one_head_says_which_images_it_takes() -> None:
 
 
 def test_an_encoder_without_classes_is_refused() -> None:
+    if not timm.is_model("mobilenetv5_300m_enc"):
+        pytest.skip("this timm has no such model")
     with torch.device("meta"), pytest.raises(ValueError, match="model mobilenetv5_300m_enc: expected a classifier"):
         build_student("mobilenetv5_300m_enc", classes=7, seed=0)
