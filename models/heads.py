@@ -13,13 +13,17 @@ def distillation_head(model: nn.Module, size: int) -> tuple[str, ...]:
     """Return the names of the parameters that only the second of a model's two sets of logits depends on.
 
     The model is told to train distilled, as timm has it (`set_distilled_training`), and given images of `size` pixels
-    without values ("meta"), so nothing is computed. Nothing is returned for a model without distilled training.
-    Raises ValueError if the model has that and yet does not return two sets of logits.
+    without values ("meta"), so nothing is computed. Nothing is returned for a model without distilled training, or with
+    one head alone, as timm's families with two have them, too. Raises ValueError if a model with weights for the
+    distillation does not return two sets of logits.
     """
     if not hasattr(model, "set_distilled_training"):
         return ()
     cast(Any, model).set_distilled_training(True)
     logits, weights = dry_run(model, size)
+    if isinstance(logits, torch.Tensor) and not any("dist" in name for name in weights):
+        cast(Any, model).set_distilled_training(False)
+        return ()
     if not isinstance(logits, tuple) or len(logits) != 2 or not _gates(model):
         raise InputError(
             "",

@@ -352,7 +352,6 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "more epochs than views": lambda bench: bench.train("--epochs", 7),
     "a batch larger than an epoch": lambda bench: bench.train("--batch-size", 64),
     "a student that timm does not know": lambda bench: bench.train("--model", "deit_tny"),
-    "a student for distilled training without a second head": lambda bench: bench.train("--model", "pit_ti_224"),
     "a student without stochastic depth": lambda bench: bench.train("--model", "repvit_m0_9"),
     "a student for another image size": lambda bench: bench.train("--model", "deit_tiny_distilled_patch16_224"),
     "a teacher to be trained at another image size": lambda bench: bench.run(

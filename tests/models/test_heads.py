@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from distillcache.cache.store import Store
+from distillcache.models.heads import distillation_head
 from distillcache.models.students import Student, build_student
 from distillcache.runtime.inputs import normalize
 
@@ -111,11 +112,30 @@ def test_deits_logits_are_those_of_its_two_tokens() -> None:
 
 
 @pytest.mark.parametrize("name", ["pit_ti_224", "iformer_s"])
-def test_distilled_training_without_a_second_head_is_refused(name: str) -> None:
+def test_a_model_of_one_head_trains_with_that_where_its_family_has_two(name: str) -> None:
     if not timm.is_model(name):
         pytest.skip("this timm has no such model")
-    with pytest.raises(ValueError, match=f"model {name}: expected two sets of logits in distilled training, found one"):
-        build_student(name, classes=7, seed=0)
+    student = build_student(name, classes=7, seed=0)
+    assert student.heads == ("class",) and not student.distilled
+    (logits,) = student.train()(IMAGES)
+    logits.sum().backward()
+    assert [name for name, p in student.model.named_parameters() if p.grad is None] == []
+    plain = copy.deepcopy(student.model).eval()
+    assert torch.equal(student.eval()(IMAGES)[0], plain(normalize(IMAGES, student.mean, student.std)))
+
+
+def test_weights_for_a_second_head_that_never_answers_are_refused() -> None:
+    class Mute(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, 7))
+            self.head_dist = nn.Identity()
+            self.register_parameter("dist_token", nn.Parameter(torch.zeros(1)))
+
+        def set_distilled_training(self, enable: bool = True) -> None:
+            self.distilled_training = enable
+
+    with pytest.raises(ValueError, match="expected two sets of logits in distilled training, found one"):
+        distillation_head(Mute(), 32)
 
 
 def test_a_model_of_two_heads_says_which_images_it_takes() -> None:
