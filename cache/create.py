@@ -78,8 +78,6 @@ class Request:
             whole = named(recipe or "deit", size=size, overrides=[*own, *overrides])
             whole = replace(whole, version=base.recipe.version) if store else whole
         request = replace(base, recipe=whole, **given)
-        if not isinstance(request.views, int) or request.views < 1:
-            raise InputError("`views`", "a whole number, 1 or more", repr(request.views))
         if request.views % whole.repeats:
             raise InputError("`views`", f"a multiple of the recipe's {whole.repeats} repeats", request.views)
         return request

@@ -90,6 +90,8 @@ def cache_teacher(
         UnfinishedError: Without `wait`, where what is missing is left to others.
     """
     place = path_of(path)
+    if views is not None and (not isinstance(views, int) or views < 1):
+        raise InputError("`views`", "a whole number, 1 or more", repr(views))
     with join() as crew:
         told = reporter if crew.first else SILENT
         excluded = Excluded.read(path_of(exclude)) if exclude else None
