@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -16,6 +17,7 @@ from distillcache.models.students import Student, build_student
 from distillcache.runtime.inputs import normalize
 
 from ..conftest import run
+from .test_timm import SMALL, file_of
 
 FAMILIES = (
     "deit_tiny_distilled_patch16_224",
@@ -33,10 +35,14 @@ FAMILIES = (
 IMAGES = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+def few_blocks(name: str) -> dict[str, Any]:
+    return {key: value for key, value in SMALL[file_of(name).rpartition(".")[2]].items() if key != "img_size"}
+
+
 @pytest.fixture(params=[name for name in FAMILIES if timm.is_model(name)])
 def student(request: pytest.FixtureRequest) -> Student:
-    """A student whose heads differ, also where timm starts them as zeros."""
-    built = build_student(request.param, classes=7, seed=0, drop_path=0.0)
+    """A student whose heads differ, also where timm starts them as zeros; of few blocks."""
+    built = build_student(request.param, classes=7, seed=0, drop_path=0.0, **few_blocks(request.param))
     torch.manual_seed(1)
     for parameter in built.model.parameters():
         parameter.data.add_(torch.randn_like(parameter) * 0.02)
@@ -87,12 +93,14 @@ def test_a_silent_head_leaves_half_of_the_class_heads_answer_and_all_else_is_tra
     student.model.set_distilled_training(True)
     student.train()(IMAGES)[0].sum().backward()
     assert [name for name, p in student.model.named_parameters() if p.requires_grad and p.grad is None] == []
-    again = build_student(student.model.pretrained_cfg["architecture"], classes=7, seed=1, drop_path=0.0)
+    name = student.model.pretrained_cfg["architecture"]
+    again = build_student(name, classes=7, seed=1, drop_path=0.0, **few_blocks(name))
     assert again.initialize(student.model.state_dict(), "w") == [] and again.heads == ("class",)
 
 
 def test_weights_for_other_classes_go_on_with_new_heads(student: Student) -> None:
-    other = build_student(student.model.pretrained_cfg["architecture"], classes=3, seed=1, drop_path=0.0)
+    name = student.model.pretrained_cfg["architecture"]
+    other = build_student(name, classes=3, seed=1, drop_path=0.0, **few_blocks(name))
     afresh = other.initialize(student.model.state_dict(), "w")
     assert set(afresh) == set(student.model.pretrained_cfg["classifier"])
     with torch.inference_mode():
