@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cache.fill import UnfinishedError as UnfinishedError
     from .cache.opening import open_store as open_store
     from .cache.stage1 import cache_teacher as cache_teacher
     from .cache.store import Store as Store
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .runtime.signals import StopRequested as StopRequested
     from .train.loss import distillation_loss as distillation_loss
     from .train.stage2 import train_student as train_student
+    from .train.stopping import NonFiniteLossError as NonFiniteLossError
     from .train.stopping import RunInterruptedError as RunInterruptedError
     from .train.teaching import train_teacher as train_teacher
     from .train.tracking import Tracker as Tracker
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 _HOME = {
     "InputError": "runtime.errors",
     "Mirror": "datasets.shards.mirror",
+    "NonFiniteLossError": "train.stopping",
     "PeerError": "runtime.ranks",
     "ReplayError": "replay.batches",
     "Reporter": "runtime.reporting",
@@ -49,6 +52,7 @@ _HOME = {
     "Student": "models.students",
     "Teacher": "models.teachers",
     "Tracker": "train.tracking",
+    "UnfinishedError": "cache.fill",
     "ViewBatch": "replay.dataset",
     "ViewDataset": "replay.dataset",
     "as_student": "models.own_students",

@@ -1,7 +1,6 @@
 """`distillcache make-shards`, and reading shards with a bar."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,12 @@ from ..runtime.paths import AnyPath
 from .mirror import mirror_for, mirror_options
 from .options import SEED, exclude_option, say, was_given, with_options
 from .paths import LOCAL_FOLDER, NAME, PATH
-from .progress import bar
+from .progress import Bar, bar
 
 if TYPE_CHECKING:
     from ..cache.store import Store
     from ..datasets.samples import Samples
     from ..datasets.shards.index import ShardIndex
-    from ..runtime.reporting import Reporter
 
 
 @click.command("make-shards")
@@ -85,16 +83,9 @@ def labelled(shards: Sequence[str]) -> "Samples":
     return samples_of(read_index(shards), 0, mirror_for(shards))
 
 
-@contextlib.contextmanager
-def finding(store: "Store", *, tell: bool = True) -> "Iterator[Reporter]":
-    """Yield what counts a store's images, under a bar, while they are looked for in a copy that is not its shards."""
-    from ..runtime.reporting import SILENT
-
-    if not tell:
-        yield SILENT
-        return
-    with bar("finding images", int(store.counts.sum()), "images") as shown:
-        yield shown
+def finding(store: "Store") -> Bar:
+    """Return a bar that counts a store's images, while they are looked for in a copy that is not its shards."""
+    return bar("finding images", int(store.counts.sum()), "images")
 
 
 def stored_samples(store: "Store", shards: Sequence[str]) -> "Samples":

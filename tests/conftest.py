@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,15 @@ def cached(
 def store(shards: str, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The photos' store: recipe deit at 32 pixels, 6 views, top-2 kept. Not to be written to."""
     return cached(tmp_path_factory.mktemp("cache") / "photos.zarr", expand(shards), teacher, topk=2)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Bit-exact comparisons are promised for one CPU thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class OnAdvance(Reporter):

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
     "InputError": None,
     "Mirror": "(folder=None, limit=None)",
+    "NonFiniteLossError": None,
     "PeerError": None,
     "ReplayError": None,
     "Reporter": "()",
@@ -34,6 +35,7 @@ PUBLIC = {
     "Student": None,
     "Teacher": None,
     "Tracker": None,
+    "UnfinishedError": None,
     "ViewBatch": "(**fields)",
     "ViewDataset": "(store, shards, *, batch_size, rank=None, world=None, workers=0, mean=None, std=None, "
     "layout='channels_first', smoothing=0.1, soft=False, reuse_views=False, allow_drift=False, window=None, "

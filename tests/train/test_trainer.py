@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,7 @@ from tests.conftest import OnAdvance, run
 
 from .test_train import config, place, stored, student, train
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weights(folder: Path, name: str = "student") -> dict[str, torch.Tensor]:
