@@ -14,7 +14,8 @@ from distillcache.models.students import build_student, parse_kwargs
 from distillcache.models.teachers import Teacher, save_teacher, weights_digest
 from distillcache.runtime.devices import find_device
 from distillcache.runtime.inputs import normalize
-from tests.conftest import run
+
+from ..conftest import run
 
 CPU = torch.device("cpu")
 

@@ -23,8 +23,8 @@ from distillcache.datasets.views import Renderer
 from distillcache.models.students import Student, build_student
 from distillcache.models.teachers import Teacher
 from distillcache.train.checkpoint import read_weights
-from tests.conftest import CLASSES, SIZE, cached, run
 
+from ..conftest import CLASSES, SIZE, cached, run
 from .test_train import KWARGS, MODEL, train
 
 

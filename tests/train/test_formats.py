@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import run
+from ..conftest import run
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "cache" / "format1"

@@ -21,7 +21,8 @@ from distillcache.train.loop import Training
 from distillcache.train.tracking import StepLog
 
 from ..conftest import SIZE, run
-from .test_trainer import one_thread  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Told = Callable[[], list[dict[str, Any]]]
 STUB = """

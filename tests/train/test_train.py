@@ -28,7 +28,8 @@ from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
 from distillcache.train.loop import RunInterruptedError
 from distillcache.train.run import run_training
-from tests.conftest import CLASSES, SIZE, OnAdvance, cached, run
+
+from ..conftest import CLASSES, SIZE, OnAdvance, cached, run
 
 KWARGS = {"img_size": SIZE, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
 MODEL = "deit_tiny_distilled_patch16_224"

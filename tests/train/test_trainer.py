@@ -23,8 +23,8 @@ from distillcache.train.loop import NonFiniteLossError, Training
 from distillcache.train.loss import Losses
 from distillcache.train.run import run_training
 from distillcache.train.stopping import Stopping
-from tests.conftest import OnAdvance, run
 
+from ..conftest import OnAdvance, run
 from .test_train import config, place, stored, student, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
