@@ -112,7 +112,7 @@ $(DIGITS)/teacher/config.json: | digits-shards
 	  --lr 3.2e-2 $(WORKERS:%=--workers %) --device $(DEVICE)
 
 test: setup  ## Run all tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slurm: setup  ## Run the jobs of examples/slurm on a real Slurm: Debian's slurm-wlm is needed, and no root
 	$(BIN)/python -m pytest tests/test_slurm.py

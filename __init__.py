@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from .runtime.ranks import PeerError as PeerError
     from .runtime.reporting import Reporter as Reporter
     from .runtime.signals import StopRequested as StopRequested
+    from .train.compare import compare_students as compare_students
+    from .train.export import export_student as export_student
     from .train.loss import distillation_loss as distillation_loss
     from .train.stage2 import train_student as train_student
     from .train.stopping import NonFiniteLossError as NonFiniteLossError
     from .train.stopping import RunInterruptedError as RunInterruptedError
     from .train.teaching import train_teacher as train_teacher
     from .train.tracking import Tracker as Tracker
+    from .train.trained import evaluate_student as evaluate_student
 
 __version__ = "0.1.0"
 
@@ -59,8 +62,11 @@ _HOME = {
     "as_teacher": "models.own_teachers",
     "build_student": "models.students",
     "cache_teacher": "cache.stage1",
+    "compare_students": "train.compare",
     "distillation_loss": "train.loss",
     "ensemble": "models.own_teachers",
+    "evaluate_student": "train.trained",
+    "export_student": "train.export",
     "load_teacher": "models.loading",
     "mixed_target": "replay.targets",
     "open_store": "cache.opening",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from ..runtime.paths import AnyPath
-from . import shards as reading
 from .mirror import mirror_for, mirror_options
 from .options import (
     SEED,
@@ -142,6 +141,7 @@ def cache_teacher(
 
 def _top1(val_shards: Sequence[str], device: "torch.device", workers: int, teacher: "Teacher") -> float:
     """Return a teacher's top-1 on held-out shards, percent."""
-    from ..train.evaluate import teacher_top1
+    from ..train.evaluate import labelled, teacher_top1
 
-    return teacher_top1(teacher, reading.labelled(val_shards), device=device, workers=workers)
+    held_out = labelled(val_shards, mirror_for(val_shards), Bars())
+    return teacher_top1(teacher, held_out, device=device, workers=workers)

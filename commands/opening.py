@@ -81,6 +81,12 @@ def require_checkpoint(path: AnyPath) -> None:
         raise InputError(path, "a checkpoint or the folder of a finished run", what, remedy)
 
 
+def require_student(path: AnyPath) -> None:
+    """Raise ValueError if `path` is a folder with neither a trained student nor a classifier in timm's form."""
+    if not (isinstance(path, Path) and path.is_dir() and _what_is(path, _TEACHER)[0] == _A_TEACHER):
+        require_checkpoint(path)
+
+
 def _is_store(path: Path) -> bool:
     return storage_at(path).exists(_STORE) and not _is_part(path)
 

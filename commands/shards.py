@@ -16,7 +16,6 @@ from .progress import Bar, bar
 if TYPE_CHECKING:
     from ..cache.store import Store
     from ..datasets.samples import Samples
-    from ..datasets.shards.index import ShardIndex
 
 
 @click.command("make-shards")
@@ -64,23 +63,6 @@ def _like(cache: AnyPath, source: str, out: Path) -> None:
         shards, alike = repack(store, samples, out, reporter=shown)
     same = "byte by byte" if alike == shards else f"of which {alike:,} byte by byte, and the others by their images"
     say(f"{out}: {shards:,} shards as {cache} was made from, {same}")
-
-
-def read_index(shards: Sequence[str]) -> "list[ShardIndex]":
-    """Return the index of every shard that `shards` names, read under a bar."""
-    from ..datasets.shards.files import expand
-    from ..datasets.shards.index import index_shards
-
-    mirror, urls = mirror_for(shards), expand(shards)
-    with bar("reading shards", None, "shards") as reporter:
-        return index_shards(urls, digest=False, mirror=mirror, reporter=reporter)
-
-
-def labelled(shards: Sequence[str]) -> "Samples":
-    """Return the samples of labelled shards, to be evaluated on."""
-    from ..datasets.samples import samples_of
-
-    return samples_of(read_index(shards), 0, mirror_for(shards))
 
 
 def finding(store: "Store") -> Bar:

@@ -1,11 +1,10 @@
 """The data card of a published store: a README.md as the Hugging Face Hub shows it."""
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from ..cache.storage import PUBLISHED
 from ..cache.store import Store
+from ..runtime.markdown import front_matter, table
 from .info import info
 from .stats import Stats
 
@@ -52,7 +51,7 @@ def card(store: Store, found: Stats, sha256: str, *, use: str, license: str, tea
     ]
     fields = [(name, f"`{value}`") for name, value in recipe.items() if name != "name"]
     parts = [
-        "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---"]),  # JSON is YAML
+        front_matter(head),
         f"# {head['pretty_name']}, view by view",
         _ABOUT,
         table(("", ""), facts_of_it),
@@ -70,14 +69,3 @@ def _logits(facts: dict[str, Any]) -> str:
     if facts["logits"]:
         return f", and every class's logit in {facts['logits']} bits"
     return f", and the {facts['topk']} largest logits" if facts["topk"] else ""
-
-
-def table(head: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
-    """Return a table in Markdown, whatever its cells hold."""
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join(lines + [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows])
-
-
-def _escaped(text: str) -> str:
-    """Return a text that stays in its cell."""
-    return "".join(c if c.isprintable() else " " for c in text).replace("|", "\\|")

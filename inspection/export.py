@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,13 @@ from ..datasets.augment.mixes import KINDS
 from ..datasets.order import ALONE
 from ..runtime import atomic
 from ..runtime.errors import InputError
-from ..runtime.optional import optional
+from ..runtime.parquet import Table, parquet_writer
 from ..runtime.paths import AnyPath
 from ..runtime.reporting import SILENT, Reporter
 from .lookup import Filter, largest
 from .relations import RELATIONS, mixed, relations
 
 FORMATS = (".parquet", ".csv", ".npz")
-Table = dict[str, Any]
 
 
 def export(store: Store, out: AnyPath, wanted: Filter, *, mixes: bool = False, reporter: Reporter = SILENT) -> int:
@@ -90,28 +89,6 @@ def _table(store: Store, shard: int, samples: NDArray[np.int64], mixes: bool) ->
         table["topk_class"] = np.concatenate([one.classes for one in found]).astype(np.int32)
         table["topk_probability"] = np.concatenate([one.probability for one in found])
     return table
-
-
-def parquet_writer(where: str) -> Callable[[Iterator[Table], IO[bytes]], None]:
-    """Return what writes tables of the same columns to one Parquet file; InputError about `where` without pyarrow."""
-    pa = optional("pyarrow", extra="parquet", where=where)
-    pq = optional("pyarrow.parquet", extra="parquet", where=where)
-
-    def column(values: Any) -> Any:
-        if values.ndim == 2:
-            return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-        return pa.array(values, pa.string()) if values.dtype == object else pa.array(values)
-
-    def write(tables: Iterator[Table], file: IO[bytes]) -> None:
-        writer = None
-        for table in tables:
-            arrow = pa.table({name: column(values) for name, values in table.items()})
-            writer = writer or pq.ParquetWriter(file, arrow.schema, compression="zstd")
-            writer.write_table(arrow)
-        if writer:
-            writer.close()
-
-    return write
 
 
 def _write_csv(tables: Iterator[Table], file: IO[bytes]) -> None:

@@ -48,8 +48,13 @@ PUBLIC = {
     "teacher_size=None, seed=None, topk=None, logits=None, amp=None, add_shards=(), part=None, exclude=None, "
     "skip_bad_images=False, top1=None, batch_size=256, workers=0, wait=True, take_over=False, mirror=DEFAULT, "
     "reporter=SILENT)",
+    "compare_students": "(checkpoints, shards, *, store=None, crop_pct=None, batch_size=256, amp=None, device='auto', "
+    "workers=None, mirror=DEFAULT, reporter=SILENT)",
     "distillation_loss": "(logits, target, teacher, *, distill, alpha=0.5, tau=3.0)",
     "ensemble": "(teachers, *, name='')",
+    "evaluate_student": "(checkpoint, shards, *, head=None, real=False, predictions=None, model=None, model_kwargs=(), "
+    "crop_pct=None, batch_size=256, amp=None, device='auto', workers=None, mirror=DEFAULT, reporter=SILENT)",
+    "export_student": "(run, out, *, to, push=None, license='unknown')",
     "load_teacher": "(name, *, device='cpu', amp=None, size=None, compiled=False)",
     "mixed_target": "(target, partner, lam, classes, smoothing=0.1)",
     "open_store": "(path, mirror=DEFAULT)",

@@ -65,11 +65,19 @@ class Slurm:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("job-*")))
 
 
-@pytest.fixture
-def slurm(tmp_path: Path) -> Iterator[Slurm]:
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    """Two nodes, and what programs find them by."""
     with cluster(Path(f"/tmp/slurm-{os.getpid()}-{time.monotonic_ns()}"), grace=30) as environment:
-        yield Slurm(environment, tmp_path)
+        yield environment
     shutil.rmtree(Path(environment["SLURM_CONF"]).parent)
+
+
+@pytest.fixture
+def slurm(environment: dict[str, str], tmp_path: Path) -> Iterator[Slurm]:
+    slurm = Slurm(environment, tmp_path)
+    yield slurm
+    slurm.ask("scancel", "--me")
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +138,8 @@ def test_a_cancelled_job_ends_and_is_not_requeued(slurm: Slurm, shards: str, who
     slurm.until(lambda: (tmp_path / "out" / "last.pt").exists())
     slurm.ask("scancel", job)
     assert slurm.ends(job) == "CANCELLED"
-    command = ["distillcache", "train-student", "--shards", shards, "--cache", whole.path, "--out", tmp_path / "out"]
-    slurm.ask(*command, *flags.split())
+    more = ["--shards", shards, "--cache", whole.path, "--out", tmp_path / "out", *flags.split()]
+    assert run("train-student", *more).exit_code == 0
     assert run("evaluate", "--checkpoint", tmp_path / "out", "--shards", shards, "--device", "cpu").exit_code == 0
 
 

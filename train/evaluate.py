@@ -14,7 +14,10 @@ from ..cache.teacher import Teacher
 from ..datasets.augment.recipes import named
 from ..datasets.loader import Loader
 from ..datasets.order import Rows, in_sequence
-from ..datasets.samples import Samples
+from ..datasets.samples import Samples, samples_of
+from ..datasets.shards.files import expand
+from ..datasets.shards.index import ShardIndex, index_shards
+from ..datasets.shards.mirror import Mirror
 from ..datasets.views import Renderer
 from ..runtime.errors import InputError
 from ..runtime.reporting import SILENT, Reporter
@@ -24,6 +27,17 @@ from .student import Student
 BATCH_SIZE = 256
 _LARGEST = 5
 _LogitsOf = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+
+
+def read_index(shards: str | Sequence[str], mirror: Mirror, reporter: Reporter) -> list[ShardIndex]:
+    """Return the index of every shard that `shards` names."""
+    with reporter.part("reading shards", None, "shards") as told:
+        return index_shards(expand(shards), digest=False, mirror=mirror, reporter=told)
+
+
+def labelled(shards: str | Sequence[str], mirror: Mirror, reporter: Reporter) -> Samples:
+    """Return the samples of labelled shards, to be evaluated on."""
+    return samples_of(read_index(shards, mirror, reporter), 0, mirror)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,9 +12,6 @@ from ..cache.opening import open_store
 from ..cache.store import Store
 from ..datasets.augment.recipes import named
 from ..datasets.loader import start_early
-from ..datasets.samples import Samples, samples_of
-from ..datasets.shards.files import expand
-from ..datasets.shards.index import index_shards
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..models.students import Student, build_student, parse_kwargs
 from ..replay.training_set import TrainingSet
@@ -26,6 +23,7 @@ from ..runtime.reporting import SILENT, Reporter
 from . import run
 from .checkpoint import read_weights
 from .config import Config, Hyperparameters, Place
+from .evaluate import labelled
 from .metrics import window_of
 from .tracking import Tracker
 
@@ -113,7 +111,7 @@ def train_student(
     with processes.together():
         config = Config.resolve(data, place.type, kwargs, **asked)
         student = started(config, resumed=(folder / "last.pt").exists(), reporter=told).to(place)
-        held_out = labelled(val_shards, mirror, told) if processes.first else None
+        held_out = labelled(val_shards, mirror, told) if val_shards and processes.first else None
     held_out = processes.share(held_out)
     with told.part("train-student", data.images(config.epochs, config.batch_size), "images") as counted:
         where = Place(
@@ -155,14 +153,6 @@ def fresh(
     chosen = named(recipe, size=size, overrides=overrides)
     with reporter.part("reading shards", None, "shards") as told:
         return TrainingSet.fresh(shards, chosen, seed, window, mirror, reporter=told)
-
-
-def labelled(shards: str | Sequence[str], mirror: Mirror, reporter: Reporter) -> Samples | None:
-    """Return the samples of held-out shards, if any are named."""
-    if not shards:
-        return None
-    with reporter.part("reading shards", None, "shards") as told:
-        return samples_of(index_shards(expand(shards), digest=False, mirror=mirror, reporter=told), 0, mirror)
 
 
 def _shuffled_alike(data: TrainingSet, asked: int | None, processes: Processes, reporter: Reporter) -> TrainingSet:

@@ -13,6 +13,7 @@ from ..runtime.paths import PathLike, path_of
 from ..runtime.reporting import SILENT, Reporter
 from . import run, stage2
 from .config import Config, Place
+from .evaluate import labelled
 
 
 def train_teacher(
@@ -79,7 +80,7 @@ def train_teacher(
         crop_pct=1.0,
     )
     classifier = stage2.started(config, reporter=reporter, resizable=False).to(place)
-    held_out = stage2.labelled(val_shards, mirror, reporter)
+    held_out = labelled(val_shards, mirror, reporter) if val_shards else None
     with reporter.part("train-teacher", data.images(epochs, batch_size), "images") as counted:
         where = Place(
             device=place, workers=workers, out=folder / "training", reporter=counted, command=command or sys.argv

@@ -18,7 +18,7 @@ from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
 from distillcache.runtime.signals import StopRequested
 
-from ..conftest import OnAdvance, cached
+from ..conftest import OnAdvance, cached, run
 from .test_fill import chunks
 
 LIMIT = 120
@@ -106,9 +106,10 @@ def test_a_stopped_process_is_waited_for_and_loses_nothing_by_what_others_do(
     stopped.send_signal(signal.SIGSTOP)
     unfinished = tmp_path / "c.zarr" / "label" / "theirs.partial"  # as if it had been stopped while it wrote
     unfinished.write_bytes(b"")
-    waiting, leaving, failing = start(24), start(24, "--no-wait"), start(24, "--seed", "9")
-    assert exit_codes(leaving, failing) == [3, 2]
-    told = leaving.communicate()[1].splitlines()[-1]
+    waiting = start(24)
+    leaving, failing = (run(*waiting.args[3:], *more) for more in (["--no-wait"], ["--seed", 9]))
+    assert [leaving.exit_code, failing.exit_code] == [3, 2]
+    told = leaving.stderr.splitlines()[-1]
     assert "views are missing, which other processes are at work on; run again to see them through" in told
     wait_for(committed(tmp_path, 3), waiting)
     assert waiting.poll() is None and unfinished.exists() and (tmp_path / "c.zarr.lock").exists()

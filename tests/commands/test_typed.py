@@ -9,7 +9,7 @@ import pytest
 
 import distillcache as dc
 from distillcache.cache.create import Asked
-from distillcache.commands import cache, evaluate, train
+from distillcache.commands import cache, evaluate, export, train
 from distillcache.commands.inspect import estimate, verify
 from distillcache.train.config import Hyperparameters
 
@@ -29,8 +29,9 @@ OF_A_STUDENT = parameters(dc.train_student) | {*Hyperparameters.__annotations__}
         (estimate.inspect_estimate, {*Asked.__annotations__}),
         (train.train_student, OF_A_STUDENT),
         (train.train_teacher, parameters(dc.train_teacher)),
-        (evaluate.evaluate, {*evaluate._Options.__annotations__}),
-        (evaluate.compare, {*evaluate._Options.__annotations__}),
+        (evaluate.evaluate, parameters(dc.evaluate_student)),
+        (evaluate.compare, parameters(dc.compare_students)),
+        (export.export_student, set()),
         (verify.inspect_verify, set()),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -47,10 +48,13 @@ def test_a_command_takes_just_what_its_options_are_called(command: click.Command
         (cache.cache_teacher, parameters(dc.cache_teacher)),
         (train.train_student, OF_A_STUDENT),
         (train.train_teacher, parameters(dc.train_teacher)),
+        (evaluate.evaluate, parameters(dc.evaluate_student)),
+        (evaluate.compare, parameters(dc.compare_students)),
+        (export.export_student, parameters(dc.export_student)),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_a_stages_command_has_all_that_its_function_takes(command: click.Command, taken: set[str]) -> None:
+def test_a_command_of_a_function_has_all_that_its_function_takes(command: click.Command, taken: set[str]) -> None:
     """Under the function's own names, but for some; what a program alone can give has no option."""
     other_names = {
         "path": "cache", "store": "cache", "device": "device_name", "top1": "val_shards",

@@ -348,11 +348,11 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
     told = f"distillcache: {tmp_path}/last.pt: File too large; mend that and run again"
     assert found.stderr.splitlines()[-1] == told
     assert not list(tmp_path.glob("last.pt*"))
-    assert subprocess.run(one_epoch, capture_output=True).returncode == 0
+    assert run(*one_epoch[3:]).exit_code == 0
     assert (tmp_path / "last.pt").stat().st_size > room
 
 
-@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_train_as_one(tmp_path: Path, store: Store, shards: str, world: int) -> None:
     """Real processes under torchrun, each with a part of every global batch, going on from one process in mid-epoch.
 
