@@ -14,7 +14,7 @@ from ..datasets.shards.excluded import Excluded
 from ..datasets.shards.files import base_name, class_names, expand
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.crew import join
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, require_whole
 from ..runtime.paths import PathLike, path_of
 from ..runtime.reporting import SILENT, Reporter
 from . import add, create
@@ -90,8 +90,9 @@ def cache_teacher(
         UnfinishedError: Without `wait`, where what is missing is left to others.
     """
     place = path_of(path)
-    if views is not None and (not isinstance(views, int) or views < 1):
-        raise InputError("`views`", "a whole number, 1 or more", repr(views))
+    for name, value, low in (("views", views, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value is not None:
+            require_whole(name, value, low)
     with join() as crew:
         told = reporter if crew.first else SILENT
         excluded = Excluded.read(path_of(exclude)) if exclude else None

@@ -16,7 +16,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from ..cache.matching import Missing
 from ..cache.opening import open_store
 from ..cache.store import Store
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, require_whole
 from ..runtime.inputs import normalize, require_normalisation
 from ..runtime.paths import PathLike
 from .batches import Batch, Replay
@@ -129,8 +129,8 @@ class ViewDataset(IterableDataset[ViewBatch]):
                 raise InputError(f"`{name}`", " or ".join(allowed), repr(value))
         if not 0 <= smoothing < 1:
             raise InputError("`smoothing`", "0 to below 1", smoothing)
-        _require_whole("batch_size", batch_size, 1)
-        _require_whole("workers", workers, 0)
+        require_whole("batch_size", batch_size, 1)
+        require_whole("workers", workers, 0)
         if soft:
             require_logits(store, "`soft`")
         named = [shards] if isinstance(shards, (str, os.PathLike)) else shards
@@ -139,8 +139,8 @@ class ViewDataset(IterableDataset[ViewBatch]):
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
         self.world = world if world is not None else torch.distributed.get_world_size() if distributed else 1
-        _require_whole("world", self.world, 1)
-        _require_whole("rank", self.rank, 0, self.world - 1)
+        require_whole("world", self.world, 1)
+        require_whole("rank", self.rank, 0, self.world - 1)
         self.batch_size = batch_size
         self._given: dict[str, Any] = {"soft": soft, "reuse_views": reuse_views, "allow_drift": allow_drift}
         self._workers = workers
@@ -176,9 +176,9 @@ class ViewDataset(IterableDataset[ViewBatch]):
 
         Raises InputError for an epoch that the store has no views for.
         """
-        _require_whole("epoch", epoch, 0)
+        require_whole("epoch", epoch, 0)
         self._replay.require_views(epoch + 1)
-        _require_whole("step", step, 0, self._replay.steps(epoch))
+        require_whole("step", step, 0, self._replay.steps(epoch))
         if self._loaded and self._loaded[1] == epoch and not step:
             step = self._loaded[2]
         self._begin_at(epoch, step)
@@ -282,13 +282,6 @@ class ViewDataset(IterableDataset[ViewBatch]):
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what each process of a DataLoader makes for itself."""
         return {name: value for name, value in self.__dict__.items() if name != "_keys"} | {"_replays": {}}
-
-
-def _require_whole(name: str, value: int, low: int, high: int | None = None) -> None:
-    """Raise InputError for what is no whole number, or out of its range."""
-    if not isinstance(value, int) or value < low or (high is not None and value > high):
-        up_to = "or more" if high is None else f"to {high}"
-        raise InputError(f"`{name}`", f"a whole number, {low} {up_to}", repr(value))
 
 
 def _this_worker() -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import torch
 
 from .cores import usable_cores
-from .errors import InputError
+from .errors import InputError, require_whole
 from .ranks import this_rank
 
 
@@ -42,4 +42,5 @@ def device_and_workers(device: str, workers: int | None) -> tuple[torch.device, 
     torch.set_num_threads(min(cores, torch.get_num_threads()))
     if workers is None:
         workers = cores if chosen.type != "cpu" else 0
+    require_whole("workers", workers, 0)
     return chosen, workers

@@ -27,3 +27,10 @@ class InputError(ValueError):
         """Return the same error, seen from further out: in `where`, mended by `remedy` if that was not known."""
         place = f"{where}, {self.where}" if self.where else where
         return type(self)(place, self.expected, self.found, self.remedy or remedy)
+
+
+def require_whole(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Raise InputError about parameter `name` for what is no whole number, or out of its range."""
+    if not isinstance(value, int) or value < low or (high is not None and value > high):
+        up_to = "or more" if high is None else f"to {high}"
+        raise InputError(f"`{name}`", f"a whole number, {low} {up_to}", repr(value))

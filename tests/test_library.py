@@ -84,7 +84,7 @@ def test_both_stages_are_calls_that_do_what_the_commands_do(shards: str, teacher
     with pytest.raises(dc.InputError, match="other: expected a store, or nothing yet, found something else"):
         dc.cache_teacher(tmp_path / "other", shards, teacher, views=3, image_size=SIZE)
     with pytest.raises(dc.InputError, match="expected arguments that it has, found batchsize; did you mean batch_size"):
-        dc.train_student(tmp_path / "other2", shards, store=store, batchsize=3, device="cpu")
+        dc.train_student(tmp_path / "other2", shards, store=store, batchsize=3, device="cpu")  # type: ignore[call-arg]
     with pytest.raises(dc.InputError, match="`model`: expected a timm name or MODULE:FUNCTION"):
         dc.train_student(tmp_path / "other2", shards, store=store, model=torch.nn.Flatten(), device="cpu")
     with pytest.raises(dc.InputError, match="recipe: expected the store's own, found another"):

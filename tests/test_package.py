@@ -31,7 +31,7 @@ def test_a_wheel_is_enough_for_both_stages_and_the_report(
 ) -> None:
     small = ["--shards", shards, "--device", "cpu"]
     model = ["--model-kwargs", f"img_size={SIZE}", "embed_dim=24", "depth=1"]
-    commands = [
+    commands: list[list[object]] = [
         ["cache-teacher", *small, "--cache", "c.zarr", "--teacher", teacher_folder, "--views", 3, "--image-size", SIZE],
         ["inspect", "report", "c.zarr", "--shards", shards, "--out", "report.html"],
         ["train-student", *small, "--cache", "c.zarr", "--out", "run", "--batch-size", 8, "--warmup-epochs", 0, *model],

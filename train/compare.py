@@ -56,6 +56,8 @@ def compare_students(
     Raises:
         InputError: A ValueError, one line of text: for what is wrong with a checkpoint, the shards or the store.
     """
+    if not checkpoints:
+        raise InputError("`checkpoints`", "one or more students", "none")
     opened = [
         open_trained(path, crop_pct=crop_pct, batch_size=batch_size, amp=amp, device=device, workers=workers)
         for path in checkpoints

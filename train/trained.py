@@ -9,7 +9,7 @@ from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..models.students import Student, open_folder, parse_kwargs, trained_student
 from ..runtime import atomic
 from ..runtime.devices import device_and_workers
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, require_whole
 from ..runtime.parquet import parquet_writer
 from ..runtime.paths import AnyPath, PathLike, path_of
 from ..runtime.reporting import SILENT, Reporter
@@ -59,6 +59,7 @@ def open_trained(
 ) -> Trained:
     """Return the student of a run, a file in it, a folder in timm's form, or any weights of a `model`."""
     path = path_of(checkpoint)
+    require_whole("batch_size", batch_size, 1)
     place, workers = device_and_workers(device, workers)
     if {"config.json", "model.safetensors"} <= {file.name for file in path.glob("*")}:  # timm's local-dir form
         student = open_folder(str(path))

@@ -21,7 +21,7 @@ from distillcache.cache.store import Store
 from distillcache.datasets.order import ALONE, Rows
 from distillcache.datasets.shards import copies
 from distillcache.datasets.shards.copies import copy_places, read_copy
-from distillcache.datasets.shards.files import expand
+from distillcache.datasets.shards.files import expand, image_digest
 from distillcache.datasets.shards.mirror import Mirror
 from distillcache.datasets.shards.writing import make_shards
 from distillcache.datasets.views import Renderer
@@ -183,8 +183,7 @@ def test_one_reading_is_kept_as_long_as_sizes_and_times_hold(
     shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos, hashed = photos_of(shards), []
-    digest = copies.image_digest
-    monkeypatch.setattr(copies, "image_digest", lambda image: hashed.append(len(image)) or digest(image))
+    monkeypatch.setattr(copies, "image_digest", lambda image: hashed.append(len(image)) or image_digest(image))
     mirror = Mirror(tmp_path / "mirror")
     for kind in ("tars", "folder", "parquet"):
         place = pack_as(kind, tmp_path / kind, photos)

@@ -7,7 +7,8 @@ import pytest
 import zarr
 
 from distillcache.cache.claims import claims_on
-from distillcache.cache.storage import LocalStorage, Storage
+from distillcache.cache.storage.base import Storage
+from distillcache.cache.storage.local import LocalStorage
 from distillcache.datasets.shards.files import expand
 from distillcache.models.teachers import Teacher
 from distillcache.runtime.errors import InputError

@@ -161,7 +161,7 @@ def test_a_model_of_two_heads_says_which_images_it_takes() -> None:
 
 def test_a_compiled_student_answers_alike() -> None:
     student = build_student("pit_ti_distilled_224", classes=7, seed=0)
-    compiled = torch.compile(student, backend="eager")
+    compiled: Any = torch.compile(student, backend="eager")
     for mode in (True, False):
         compiled.train(mode)
         assert student.training == mode and len(compiled(IMAGES)) == 2

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -13,17 +14,16 @@ from distillcache.runtime import crew as crews
 from distillcache.runtime.crew import Crew
 from distillcache.runtime.devices import find_device
 from distillcache.runtime.errors import InputError
-from distillcache.runtime.processes import PeerError
-from distillcache.runtime.ranks import Rank, first_host, of_slurm
+from distillcache.runtime.ranks import PeerError, Rank, first_host, of_slurm
 
 WORLD = 4
 
 
-def each(act: Callable[[Crew], object]) -> list[object]:
+def each(act: Callable[[Crew], Any]) -> list[Any]:
     """Return what `act` returns in each of four ranks, or the error that it ends with."""
-    keys = dist.HashStore()
+    keys = dist.HashStore()  # type: ignore[attr-defined]
 
-    def rank(number: int) -> object:
+    def rank(number: int) -> Any:
         try:
             with Crew(Rank(rank=number, world=WORLD), keys) as crew:
                 return act(crew)

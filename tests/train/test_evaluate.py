@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 import webdataset
 from timm.data import RealLabelsImagenet
 
+import distillcache as dc
 from distillcache.cache.store import Store
 from distillcache.datasets.augment.recipes import named
 from distillcache.datasets.order import in_sequence
@@ -77,6 +79,30 @@ def test_every_head_is_counted_by_hand(runs: Path, shards: str, tmp_path: Path) 
         "both"
     ]
     assert list(evaluated("--checkpoint", runs / "plain", "--shards", shards)["heads"]) == ["class"]
+
+
+def test_calls_return_what_the_commands_print(runs: Path, shards: str, tmp_path: Path) -> None:
+    rates = {"images_per_second", "model_images_per_second"}
+    found = dc.evaluate_student(runs / "distilled", shards, device="cpu", workers=0)
+    printed = evaluated("--checkpoint", runs / "distilled", "--shards", shards)
+    assert found.keys() == printed.keys() and all(found[name] == printed[name] for name in found.keys() - rates)
+    both = (runs / "distilled", runs / "plain")
+    compared = dc.compare_students(both, shards, device="cpu")
+    assert compared == json.loads(run("compare", *both, "--shards", shards, "--device", "cpu", "--json").stdout)
+    dc.export_student(runs / "distilled", tmp_path / "timm", to="timm")
+    assert dc.evaluate_student(tmp_path / "timm", shards, device="cpu")["heads"] == found["heads"]
+    for wrong, line in (
+        ({"head": "teacher"}, "`head`: expected one of class, distill, both, which"),
+        ({"batch_size": 0}, "`batch_size`: expected a whole number, 1 or more, found 0"),
+        ({"crop_pct": 0}, "crop_pct: expected"),
+        ({"workers": -1}, "`workers`: expected a whole number, 0 or more, found -1"),
+    ):
+        with pytest.raises(dc.InputError, match=re.escape(line)):
+            dc.evaluate_student(runs / "distilled", shards, **{"device": "cpu", **wrong})
+    with pytest.raises(dc.InputError, match="`checkpoints`: expected one or more students, found none"):
+        dc.compare_students([], shards)
+    with pytest.raises(dc.InputError, match="`to`: expected one of timm, transformers, onnx, found keras"):
+        dc.export_student(runs / "distilled", tmp_path / "keras", to="keras")
 
 
 def test_top5_and_real_labels_are_those_of_timms_evaluator(photos: list[bytes], tmp_path: Path) -> None:

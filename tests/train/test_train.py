@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from click.testing import Result
 from safetensors.torch import load_file
 
 from distillcache.cache.store import Store
@@ -26,8 +27,8 @@ from distillcache.models.teachers import Teacher
 from distillcache.replay.batches import Replay, ReplayError
 from distillcache.replay.training_set import TrainingSet
 from distillcache.train.config import Config, Place
-from distillcache.train.loop import RunInterruptedError
 from distillcache.train.run import run_training
+from distillcache.train.stopping import RunInterruptedError
 
 from ..conftest import CLASSES, SIZE, OnAdvance, cached, run
 
@@ -105,7 +106,7 @@ def test_a_mismatch_names_view_and_libraries_and_exits_with_1(tmp_path: Path, st
     assert f"torchvision 0.1, here {version}" in found.output
 
 
-def train(cache: Path, shards: str, out: Path, *more: object) -> object:
+def train(cache: Path, shards: str, out: Path, *more: object) -> Result:
     kwargs = [f"{key}={value}" for key, value in KWARGS.items()]
     return run(
         "train-student", "--shards", shards, "--cache", cache, "--out", out, "--device", "cpu", "--workers", 0,

@@ -19,10 +19,10 @@ from timm.utils import ModelEmaV3
 from distillcache.cache.store import Store
 from distillcache.commands.progress import Bar, bar
 from distillcache.train import checkpoint
-from distillcache.train.loop import NonFiniteLossError, Training
+from distillcache.train.loop import Training
 from distillcache.train.loss import Losses
 from distillcache.train.run import run_training
-from distillcache.train.stopping import Stopping
+from distillcache.train.stopping import NonFiniteLossError, Stopping
 
 from ..conftest import OnAdvance, run
 from .test_train import config, place, stored, student, train
