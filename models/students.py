@@ -1,6 +1,7 @@
 """Students: DeiT's distilled vision transformers, timm's other models with two heads, and any other with its one."""
 
 import ast
+import inspect
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
@@ -88,6 +89,7 @@ class Student(nn.Module):
             takes_it = False
         if not takes_it:
             other = f"name another `model`, or `image_size={self.image_size}`"
+            resizable = resizable and _has_argument(self.model, "img_size")
             remedy = f"add `model_kwargs=img_size={size}`" if resizable else other
             raise InputError("`model`", f"one for views of {size} pixels", f"one for {self.image_size}", remedy)
 
@@ -147,6 +149,11 @@ class Student(nn.Module):
         )
         each = [F.cosine_similarity(tokens[:, 0].float(), tokens[:, 1].float()) for _, tokens in blocks]
         return torch.stack([learned.expand(len(images)), *each], dim=1)
+
+
+def _has_argument(model: nn.Module, name: str) -> bool:
+    """Return whether a model's class, or one that it passes its arguments on to, takes an argument."""
+    return any(name in inspect.signature(kind).parameters for kind in type(model).__mro__)
 
 
 def _only_size(model: nn.Module) -> int | None:

@@ -331,7 +331,7 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
         "export-student", bench.teacher, "--to", "timm", "--out", bench.folder / "t"
     ),
     "pushing to no repository": lambda bench: bench.run(
-        "export-student", bench.teacher, "--to", "timm", "--out", bench.folder / "t", "--push", "me"
+        "export-student", bench.folder / "run", "--to", "timm", "--out", bench.folder / "t", "--push", "me"
     ),
     "an unknown recipe": lambda bench: bench.cache("--recipe", "autoaugment", shards=bench.shards),
     "an unknown field in --set": lambda bench: bench.cache("--set", "blur=1", shards=bench.shards),

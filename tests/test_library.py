@@ -74,6 +74,10 @@ def test_both_stages_are_calls_that_do_what_the_commands_do(shards: str, teacher
     assert done.exit_code == 0, done.stderr
     mine, theirs = (load_file(tmp_path / name / "student.safetensors") for name in ("mine", "commands"))
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    again = run("train-student", "--config", tmp_path / "mine", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.stderr
+    theirs = load_file(tmp_path / "again" / "student.safetensors")
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     again = dc.train_student(
         tmp_path / "mine", shards, store=tmp_path / "c.zarr", val_shards=shards, model_kwargs=SMALL, epochs=3,
         warmup_epochs=0, batch_size=8, device="cpu",

@@ -82,7 +82,7 @@ def train_student(
         mirror: Where shards from far away are held.
         reporter: Told how far the work is, a line an epoch, and what may surprise.
         command: The command line that config.json is to have; by default this program's.
-        options: What config.yaml is to have, by the names that the command's `config` reads; without any there is none.
+        options: What config.yaml is to have, by the names that the command's `config` reads; these arguments.
         asked: `model`, `epochs`, `batch_size`, `lr` and the command's other options, by their names.
 
     Raises:
@@ -92,6 +92,11 @@ def train_student(
         NonFiniteLossError: Where the loss is infinite or no number.
         PeerError: Where another rank failed.
     """
+    given = _as_options(
+        asked, shards=shards, cache=store, out=out, val_shards=val_shards, subset=subset, missing=missing,
+        recipe=recipe, set=overrides, image_size=image_size, model_kwargs=model_kwargs, device=device,
+        workers=workers, log_every=log_every, wandb=wandb, trackio=trackio,
+    )  # fmt: skip
     joined, processes, folder = torch.distributed.is_initialized(), join(device), path_of(out)
     told = reporter if processes.first else SILENT
     with processes.together():
@@ -117,12 +122,27 @@ def train_student(
         where = Place(
             device=place, workers=workers, out=folder, processes=processes, take_over=take_over, log_every=log_every,
             projects={"wandb": wandb, "trackio": trackio}, trackers=trackers, reporter=counted,
-            command=command or sys.argv, options=options or {},
+            command=command or sys.argv, options=options or given,
         )  # fmt: skip
         summary = run.run_training(student, data, held_out, config, where)
     if not joined:
         leave()
     return summary
+
+
+def _as_options(asked: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the arguments of a program's call as the command's options."""
+    options = {}
+    for name, value in {**more, **asked}.items():
+        if isinstance(value, Mapping):
+            value = [f"{key}={str(one).replace(' ', '')}" for key, one in value.items()]
+        elif isinstance(value, Store):
+            value = value.path
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            value = [str(one) for one in value]
+        if value not in (None, "", []):
+            options[name.replace("_", "-")] = value if isinstance(value, (bool, int, float, list)) else str(value)
+    return options
 
 
 def _stored(

@@ -154,6 +154,8 @@ def test_a_model_of_two_heads_says_which_images_it_takes() -> None:
     ):
         levit.require_size(64)
     build_student("levit_128s", classes=7, seed=0, img_size=64).require_size(64)
+    with pytest.raises(ValueError, match="found one for 299; name another `model`, or `image_size=299`"):
+        build_student("inception_v4", classes=7, seed=0, drop_path=0.0).require_size(32)
     build_student("swiftformer_xs", classes=7, seed=0).require_size(64)
     with pytest.raises(ValueError, match="model efficientformer_l1: expected a model that takes 64 x 64 pixels"):
         build_student("efficientformer_l1", classes=7, seed=0, img_size=64)
