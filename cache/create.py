@@ -14,8 +14,9 @@ from ..datasets.samples import SampleError, Samples, samples_of
 from ..datasets.shards.excluded import Excluded
 from ..datasets.shards.index import Shard, ShardIndex, Skipped
 from ..datasets.shards.mirror import DEFAULT, Mirror
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, require_whole
 from ..runtime.paths import AnyPath
+from ..runtime.typed import require_types
 from .claims import Claims
 from .manifest import Manifest, TeacherRecord
 from .probes import probe
@@ -53,6 +54,12 @@ class Request:
     views: int
     amp: bool | None
     """Whether the teacher computes under bfloat16 autocast; None: on a GPU."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for the first field that is of another type or out of its range."""
+        require_types(self)
+        require_whole("seed", self.seed, 0, 2**63 - 1)
+        require_whole("topk", self.topk, 0)
 
     @classmethod
     def resolve(cls, store: Store | None = None, **asked: Unpack[Asked]) -> "Request":
@@ -150,7 +157,9 @@ def opened(
 def note_teacher_top1(store: Store, claims: Claims, measure: Callable[[], float]) -> None:
     """Keep the teacher's top-1 on held-out shards, percent, in a store that has none yet."""
     if store.manifest.teacher_top1 is None:
-        percent = measure()
+        percent = float(measure())
+        if not 0 <= percent <= 100:
+            raise InputError("`top1`", "a function that returns percent, 0 to 100", percent)
         with claims.structure():
             store.record(teacher_top1=percent)
 

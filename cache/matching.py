@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -40,6 +40,8 @@ def find_samples(
     ValueError where the store has no digests and where images are missing, with what the caller's `remedy` for that is,
     unless `missing` is `drop`.
     """
+    if missing not in get_args(Missing):
+        raise InputError("`missing`", " or ".join(get_args(Missing)), repr(missing))
     urls = copy_places(shards)
     finding = partial(_matched, store, urls, mirror, None if missing == "drop" else remedy, reporter)
     try:

@@ -90,9 +90,10 @@ def cache_teacher(
         UnfinishedError: Without `wait`, where what is missing is left to others.
     """
     place = path_of(path)
-    for name, value, low in (("views", views, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
-        if value is not None:
-            require_whole(name, value, low)
+    if views is not None:
+        require_whole("views", views, 1)
+    require_whole("batch_size", batch_size, 1)
+    require_whole("workers", workers, 0)
     with join() as crew:
         told = reporter if crew.first else SILENT
         excluded = Excluded.read(path_of(exclude)) if exclude else None
@@ -113,7 +114,7 @@ def cache_teacher(
             samples = store.samples(urls, mirror) if store else None
             made = _made(teacher, request)
             names = [] if store else class_names(urls)
-            _tell_what_may_surprise(made, request.recipe.size, names, told)
+            _tell_what_may_surprise(made, request, names, told)
             index = functools.partial(
                 screened_index, more or urls, crew, skip=skip_bad_images, excluded=None if more else excluded,
                 mirror=mirror, reporter=told,
@@ -178,12 +179,16 @@ def _made(teacher: Teacher | Callable[..., Teacher], request: Request) -> Teache
     return cast(Teacher, made)
 
 
-def _tell_what_may_surprise(teacher: Teacher, size: int, names: Sequence[str], reporter: Reporter) -> None:
-    """Say that views are no others' here, or that a teacher is of other classes or of another image size."""
+def _tell_what_may_surprise(teacher: Teacher, request: Request, names: Sequence[str], reporter: Reporter) -> None:
+    """Say that views are no others' here, or all alike, or that a teacher is of other classes or of another size."""
     if apart := differing():
         told = f"these libraries make other pixels than the golden vectors on this CPU: {', '.join(apart)}"
         reporter.log(f"{told}; machines with others will find views that differ")
     if names and len(names) != teacher.classes:
         reporter.log(f"the teacher tells {teacher.classes} classes apart, the shards have {len(names)}")
-    if size != teacher.input_size:
-        reporter.log(f"views are of {size} pixels; the teacher sees them resized to its {teacher.input_size}")
+    if request.views > 1 and not request.recipe.augments:
+        reporter.log(f"all {request.views} views of an image are alike by recipe none; `views=1` is enough")
+    if request.recipe.size != teacher.input_size:
+        reporter.log(
+            f"views are of {request.recipe.size} pixels; the teacher sees them resized to its {teacher.input_size}"
+        )

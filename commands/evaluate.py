@@ -14,7 +14,6 @@ from .options import (
     cache_option,
     device_option,
     model_kwargs_options,
-    require_output,
     say,
     shards_option,
     with_options,
@@ -74,8 +73,6 @@ def evaluate(
     from .opening import require_student
 
     require_student(checkpoint)
-    if predictions:
-        require_output("predictions", predictions, ".parquet")
     found = evaluate_student(
         checkpoint,
         shards,

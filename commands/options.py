@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -11,7 +10,6 @@ from click.core import ParameterSource
 
 from ..datasets.augment.recipes import NAMES
 from ..runtime.errors import InputError
-from ..runtime.paths import AnyPath
 from ..runtime.signals import StopRequested, StopSignals
 from .errors import fitted, line_of
 from .help import Sections
@@ -53,14 +51,6 @@ def printable(text: str, keep: str = "\n") -> str:
     if text.translate(dict.fromkeys(map(ord, keep))).isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
-
-
-def require_output(option: str, path: AnyPath, *suffixes: str) -> None:
-    """Raise ValueError if a file can't be written to `path`, before any work is done for it."""
-    if path.suffix.lower() not in suffixes:
-        raise InputError(option, f"a name that ends in {', '.join(suffixes)}", path)
-    if isinstance(path, Path) and not os.access(path.absolute().parent, os.W_OK):
-        raise InputError(option, "a file in a folder that can be written to", path)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..runtime.devices import find_device
 from ..runtime.errors import InputError
 from ..runtime.optional import optional
 from ..runtime.own_code import is_own
@@ -48,7 +49,7 @@ def load_teacher(
 
     Args:
         name: One or several.
-        device: Where it computes.
+        device: Where it computes: `cpu`, `cuda`, `cuda:1`, `auto`; of several ranks each has its own GPU.
         amp: Whether under bfloat16 autocast; by default on a GPU.
         size: Height and width at which it sees views, pixels; by default those it was made for.
         compiled: Whether torch.compile makes it faster first.
@@ -57,7 +58,7 @@ def load_teacher(
         InputError: A ValueError, one line of text: if there is no such teacher, its weights can't be had, or it takes
             one size only and that is another.
     """
-    names, place = [name] if isinstance(name, str) else list(name), torch.device(device)
+    names, place = [name] if isinstance(name, str) else list(name), find_device(device)
     amp = place.type == "cuda" if amp is None else amp
     wish = _Wish(device=place, amp=amp, size=size, compiled=compiled)
     if len(names) == 1:

@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from ..runtime.errors import InputError
+from ..runtime.devices import find_device
+from ..runtime.errors import InputError, require_whole
 from ..runtime.inputs import require_normalisation
 from ..runtime.own_code import call_own
 from .teachers import Teacher, weights_digest
@@ -41,7 +42,7 @@ def as_teacher(
         input_size: Height and width at which it sees views, pixels; those of another size are resized to it.
         mean: Of each channel, in units of 0 to 1, that is taken from views before it sees them.
         std: Of each channel, that they are divided by then.
-        device: Where it computes.
+        device: Where it computes: `cpu`, `cuda`, `cuda:1`, `auto`; of several ranks each has its own GPU.
         amp: Whether under bfloat16 autocast.
         sha256: What tells it from other teachers, for a function; by default of a module's weights.
         class_names: Of each class, where they are known.
@@ -50,12 +51,14 @@ def as_teacher(
     Raises:
         InputError: A ValueError: for a function without `sha256`, or names that are not one a class.
     """
-    place, module = torch.device(device), model if isinstance(model, nn.Module) else _Function(model)
+    place, module = find_device(device), model if isinstance(model, nn.Module) else _Function(model)
     if not callable(model):
         raise InputError("`model`", "a module or a function", type(model).__name__)
     if not sha256 and not module.state_dict():
         raise InputError("`sha256`", "what tells this teacher from others", "nothing", "give one of your own")
     require_normalisation(mean, std)
+    require_whole("classes", classes, 1)
+    require_whole("input_size", input_size, 1)
     if class_names and len(class_names) != classes:
         raise InputError("`class_names`", f"{classes}", len(class_names))
     with contextlib.suppress(NotImplementedError):  # what torch.export made is in evaluation for ever

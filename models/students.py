@@ -218,7 +218,7 @@ def trained_student(
 def parse_kwargs(texts: Iterable[str]) -> dict[str, Any]:
     """Return timm's `KEY=VALUE KEY=VALUE` model arguments, values read as Python literals where they are such."""
     kwargs: dict[str, Any] = {}
-    for text in " ".join(texts).split():
+    for text in " ".join([texts] if isinstance(texts, str) else texts).split():
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError("`model_kwargs`", "KEY=VALUE", repr(text), "is a pattern of shards not quoted?")

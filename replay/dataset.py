@@ -124,18 +124,16 @@ class ViewDataset(IterableDataset[ViewBatch]):
         if mean is not None and std is not None:
             require_normalisation(mean, std)
         self._mean, self._std = (None if values is None else torch.tensor(values) for values in (mean, std))
-        for name, value, allowed in (("layout", layout, get_args(Layout)), ("missing", missing, get_args(Missing))):
-            if value not in allowed:
-                raise InputError(f"`{name}`", " or ".join(allowed), repr(value))
+        if layout not in get_args(Layout):
+            raise InputError("`layout`", " or ".join(get_args(Layout)), repr(layout))
         if not 0 <= smoothing < 1:
             raise InputError("`smoothing`", "0 to below 1", smoothing)
         require_whole("batch_size", batch_size, 1)
         require_whole("workers", workers, 0)
         if soft:
             require_logits(store, "`soft`")
-        named = [shards] if isinstance(shards, (str, os.PathLike)) else shards
         part = None if subset is None else str(subset)
-        self._data = TrainingSet.stored(store, [str(one) for one in named], window, missing=missing, part=part)
+        self._data = TrainingSet.stored(store, shards, window, missing=missing, part=part)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
         self.world = world if world is not None else torch.distributed.get_world_size() if distributed else 1
@@ -206,6 +204,9 @@ class ViewDataset(IterableDataset[ViewBatch]):
         for name, have in (("batch_size", self.batch_size), ("data", self._data.fingerprint)):
             if state[name] != have:
                 raise InputError(f"`{name}`", f"that of the saved state, {state[name]}", have)
+        require_whole("epoch", state["epoch"], 0)
+        self._replay.require_views(state["epoch"] + 1)
+        require_whole("step", state["step"], 0)
         number, workers = _this_worker()
         if "worker" not in state:
             self._begin_at(state["epoch"], state["step"])

@@ -12,7 +12,7 @@ from ..cache.store import Store
 from ..datasets.augment.recipes import Recipe
 from ..datasets.order import Order
 from ..datasets.samples import Samples, samples_of
-from ..datasets.shards.files import class_names, expand
+from ..datasets.shards.files import class_names, expand, listed
 from ..datasets.shards.index import index_shards
 from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..runtime.reporting import SILENT, Reporter
@@ -77,7 +77,7 @@ class TrainingSet:
             store=store,
             classes=manifest.teacher.classes,
             fingerprint=fingerprint,
-            shards=[shards] if isinstance(shards, str) else list(shards),
+            shards=listed(shards),
         )
 
     @classmethod
@@ -103,7 +103,7 @@ class TrainingSet:
             store=None,
             classes=max(len(class_names(samples.files)), 1 + int(samples.target.max())),
             fingerprint=fingerprint(recipe, seed, (index.shard for index in indexes)),
-            shards=[shards] if isinstance(shards, str) else list(shards),
+            shards=listed(shards),
         )
 
 

@@ -7,11 +7,12 @@ from .errors import InputError, require_whole
 from .ranks import this_rank
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """Return the device `name`, or a GPU or else the CPU for `auto`; ValueError if this machine lacks it.
 
     Of several processes of one job each has the GPU of its local rank, whatever number `name` has.
     """
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and this_rank().world > 1 and torch.cuda.is_available():
@@ -33,7 +34,7 @@ def own_gpu() -> str:
     return f"cuda:{this_rank().local % torch.cuda.device_count()}"
 
 
-def device_and_workers(device: str, workers: int | None) -> tuple[torch.device, int]:
+def device_and_workers(device: str | torch.device, workers: int | None) -> tuple[torch.device, int]:
     """Return the device of that name, and how many processes render views for it; ValueError if it isn't there.
 
     From here on torch computes with as many threads as this process may use cores, or with fewer if it is told so.

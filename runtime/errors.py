@@ -11,7 +11,9 @@ class InputError(ValueError):
     exit_code = 2
 
     def __init__(self, where: object, expected: str = "", found: object = "", remedy: str = "") -> None:
-        """A text alone is what torch's DataLoader makes of an error in one of its processes."""
+        """A text alone is what torch's DataLoader makes of an error in one of its processes: our line ends it."""
+        if not expected and "\n" in str(where):
+            where = str(where).strip().rpartition("\n")[2].partition(f"{type(self).__name__}: ")[2] or where
         super().__init__(where, expected, found, remedy)  # all of them, so that it comes whole out of a worker
         self.where, self.expected, self.found, self.remedy = str(where), expected, found, remedy
 
@@ -31,6 +33,6 @@ class InputError(ValueError):
 
 def require_whole(name: str, value: object, low: int, high: int | None = None) -> None:
     """Raise InputError about parameter `name` for what is no whole number, or out of its range."""
-    if not isinstance(value, int) or value < low or (high is not None and value > high):
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
         up_to = "or more" if high is None else f"to {high}"
         raise InputError(f"`{name}`", f"a whole number, {low} {up_to}", repr(value))

@@ -1,4 +1,4 @@
-"""Records out of files: is each field of the type that it is declared with?"""
+"""Records out of files and programs: is each field of the type that it is declared with?"""
 
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,6 +16,8 @@ def require_types(record: Any) -> None:
 
 def _is_a(value: Any, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
     if origin is tuple:
         each = inner[:1] * len(value) if isinstance(value, tuple) and inner[1:] == (...,) else inner
         return isinstance(value, tuple) and len(value) == len(each) and all(map(_is_a, value, each))

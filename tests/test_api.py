@@ -382,9 +382,19 @@ def test_what_is_no_step_no_state_and_no_loss_is_said_in_a_line(store: dc.Store,
             dataset.set_epoch(*place)
     with pytest.raises(ValueError, match=re.escape("`state`: expected what state_dict returned, found {}")):
         dataset.load_state_dict({})
+    for place in ({"epoch": 99}, {"epoch": "1"}, {"step": -1}):
+        with pytest.raises(ValueError, match="expected"):
+            dataset.load_state_dict(dataset.state_dict() | place)
+    with pytest.raises(ValueError, match="`alpha`: expected 0 to 1, found 2"):
+        dc.distillation_loss((torch.zeros(4, 5),), torch.zeros(4, 5), torch.zeros(4).long(), distill="hard", alpha=2)
     for workers in (0, 1):
         with pytest.raises(ValueError, match="DataLoader: expected `batch_size=None`: a ViewDataset yields whole"):
             next(iter(DataLoader(dataset, num_workers=workers)))
+    twice = DataLoader(dataset, batch_size=None, num_workers=1)
+    assert list(twice)
+    with pytest.raises(dc.InputError, match=r"^`set_epoch`: expected to be called before each epoch, found .* time$"):
+        list(twice)
+    dataset.set_epoch(1)
     loader = iter(DataLoader(dataset, batch_size=None, num_workers=1))
     next(loader)
     with pytest.raises(ValueError, match="state_dict: expected what a DataLoader's processes know, found only that it"):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +95,86 @@ def test_both_stages_are_calls_that_do_what_the_commands_do(shards: str, teacher
         dc.train_student(tmp_path / "other2", shards, store=store, model=torch.nn.Flatten(), device="cpu")
     with pytest.raises(dc.InputError, match="recipe: expected the store's own, found another"):
         dc.train_student(tmp_path / "other", shards, store=store, recipe="deit", device="cpu")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [], ["a"], torch.nn.Flatten()], ids=repr)
+def test_what_is_no_path_is_one_line(wrong: Any, store: dc.Store, shards: str, teacher: dc.Teacher) -> None:
+    stored = store.path
+    calls: list[Callable[[], object]] = [
+        lambda: dc.open_store(wrong),
+        lambda: dc.ViewDataset(wrong, shards, batch_size=8),
+        lambda: dc.cache_teacher(wrong, shards, teacher),
+        lambda: dc.train_student(wrong, shards, store=stored),
+        lambda: dc.evaluate_student(wrong, shards),
+        lambda: dc.export_student(wrong, "out", to="timm"),
+        lambda: dc.export_student("run", wrong, to="timm"),
+    ]
+    if not isinstance(wrong, list) or not wrong:
+        calls += [
+            lambda: dc.ViewDataset(stored, wrong, batch_size=8),
+            lambda: dc.cache_teacher("new.zarr", wrong, teacher),
+            lambda: dc.train_student("out", wrong, store=stored),
+            lambda: dc.evaluate_student("run", wrong),
+        ]
+    for call in calls:
+        with pytest.raises(dc.InputError, match=r"expected [^\n]*, found [^\n]*$"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"epochs": "1"}, "epochs: expected int, found '1'"),
+        ({"lr": "x"}, "lr: expected float, found 'x'"),
+        ({"reuse_views": "no"}, "reuse_views: expected bool, found 'no'"),
+        ({"seed": 1.5}, "seed: expected int, found 1.5"),
+        ({"seed": -1}, "`seed`: expected 0 to"),
+        ({"missing": "x"}, "`missing`: expected stop or drop, found 'x'"),
+        ({"log_every": -1}, "`log_every`: expected a whole number, 0 or more, found -1"),
+        ({"device": torch.device("meta")}, "`device`: expected one that this machine has"),
+        ({"model_kwargs": {"act_layer": torch.nn.ReLU}}, "`model_kwargs`: expected numbers, texts and lists of them"),
+        ({"out": __file__}, "`out`: expected a folder, found the file"),
+    ],
+    ids=lambda given: next(iter(given.items())) if isinstance(given, dict) else "",
+)  # fmt: skip
+def test_what_a_run_can_not_be_asked_is_one_line(
+    given: dict[str, Any], line: str, store: dc.Store, shards: str, tmp_path: Path
+) -> None:
+    asked = {"out": tmp_path / "out", "store": store, "model_kwargs": SMALL, "device": torch.device("cpu")} | given
+    with pytest.raises(dc.InputError, match=re.escape(line)):
+        dc.train_student(asked.pop("out"), shards, **asked)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"seed": 1.5}, "seed: expected int, found 1.5"),
+        ({"seed": True}, "seed: expected int, found True"),
+        ({"seed": -1}, "`seed`: expected a whole number, 0 to"),
+        ({"topk": "3"}, "topk: expected int, found '3'"),
+        ({"recipe": 3}, "recipe: expected one of"),
+        ({"overrides": [3]}, "recipe field: expected FIELD=VALUE, found 3"),
+    ],
+    ids=lambda given: next(iter(given.items())) if isinstance(given, dict) else "",
+)  # fmt: skip
+def test_what_a_store_can_not_be_asked_leaves_none(
+    given: dict[str, Any], line: str, shards: str, teacher: dc.Teacher, tmp_path: Path
+) -> None:
+    with pytest.raises(dc.InputError, match=re.escape(line)):
+        dc.cache_teacher(tmp_path / "c.zarr", shards, teacher, **{"views": 3, "image_size": SIZE, **given})
+    assert not [*tmp_path.iterdir()]
+
+
+def test_alike_views_and_a_top1_that_is_none_are_told(shards: str, teacher: dc.Teacher, tmp_path: Path) -> None:
+    told = Told()
+    given = {"views": 2, "recipe": "none", "image_size": SIZE, "reporter": told}
+    for wrong in (500.0, float("nan")):
+        with pytest.raises(dc.InputError, match="`top1`: expected a function that returns percent, 0 to 100, found"):
+            dc.cache_teacher(tmp_path / "c.zarr", shards, teacher, top1=lambda _, wrong=wrong: wrong, **given)
+    assert "all 2 views of an image are alike by recipe none; `views=1` is enough" in told.lines
+    store = dc.cache_teacher(tmp_path / "c.zarr", shards, teacher, top1=lambda _: np.float32(12.5), **given)
+    assert dc.open_store(store.path).manifest.teacher_top1 == 12.5
 
 
 def test_a_script_of_two_ranks_makes_stores_one_after_the_other_and_trains(

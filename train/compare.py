@@ -1,5 +1,6 @@
 """Comparing students: how often they, the teacher and the ground truth disagree, and how alike their tokens grow."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -9,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..cache.opening import open_store
 from ..cache.store import Store
-from ..datasets.augment.recipes import named
 from ..datasets.order import in_sequence
 from ..datasets.samples import Samples
 from ..datasets.shards.files import expand
@@ -56,6 +56,8 @@ def compare_students(
     Raises:
         InputError: A ValueError, one line of text: for what is wrong with a checkpoint, the shards or the store.
     """
+    if isinstance(checkpoints, (str, os.PathLike)):
+        checkpoints = [checkpoints]
     if not checkpoints:
         raise InputError("`checkpoints`", "one or more students", "none")
     opened = [
@@ -98,7 +100,7 @@ def teacher_labels(store: Store) -> NDArray[np.int64]:
     Raises ValueError if the store's views are augmented or view 0 is not cached.
     """
     recipe = store.manifest.recipe
-    if named("none", size=recipe.size, overrides=[f"crop_pct={recipe.crop_pct}"]).fingerprint != recipe.fingerprint:
+    if recipe.augments:
         raise InputError("`cache`", "a store of unaugmented views (`recipe=none`)", f"recipe {recipe.name}")
     rows = in_sequence(store.counts.tolist())
     labels = store.cycle(0).label[0, rows.shard, rows.sample]

@@ -1,6 +1,7 @@
 """What a training run is told, in one frozen place."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack
@@ -13,6 +14,7 @@ from ..runtime.paths import AnyPath
 from ..runtime.processes import ALONE, Processes
 from ..runtime.reporting import SILENT, Reporter
 from ..runtime.spelling import did_you_mean
+from ..runtime.typed import require_types
 from .tracking import Tracker
 
 Distill = Literal["hard", "soft", "none"]
@@ -123,11 +125,17 @@ class Config:
         known = [*Hyperparameters.__annotations__]
         if unknown := next((name for name in asked if name not in known), None):
             raise InputError("train_student", "arguments that it has", f"{unknown}{did_you_mean(unknown, known)}")
+        try:
+            json.dumps(model_kwargs)
+        except TypeError as error:
+            kept = "numbers, texts and lists of them, which a run's files keep"
+            raise InputError("`model_kwargs`", kept, str(error)) from error
         fields |= {"distill": distill, "init": str(asked.get("init") or ""), "model_kwargs": model_kwargs}
         return cls(classes=data.classes, size=data.order.recipe.size, data=data.fingerprint, **fields)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for the first field that is out of its range."""
+        """Raise ValueError for the first field that is of another type or out of its range."""
+        require_types(self)
         ranges: dict[str, tuple[float, float]] = {
             "alpha": (0, 1),
             "tau": (0.01, 1e3),
@@ -144,6 +152,7 @@ class Config:
             "drop_path": (0, 0.99),
             "ema_decay": (0, 0.9999999),
             "window": (0, 1e6),
+            "seed": (0, 2**63 - 1),
             "crop_pct": (0.05, 1),
         }
         for name, (low, high) in ranges.items():

@@ -11,7 +11,7 @@ from ..runtime import atomic
 from ..runtime.errors import InputError
 from ..runtime.hub import upload
 from ..runtime.markdown import front_matter, table
-from ..runtime.paths import AnyPath, PathLike, path_of, read_if_there
+from ..runtime.paths import AnyPath, PathLike, path_of, read_if_there, require_folder
 from .checkpoint import read_weights
 
 Form = Literal["timm", "transformers", "onnx"]
@@ -48,6 +48,7 @@ def export_student(
         raise InputError("`push`", "hf://USER/NAME", push)
     if not isinstance(folder, Path):
         raise InputError("`out`", "a folder of this machine", folder)
+    require_folder("out", folder)
     if folder.exists() and any(folder.iterdir()):
         raise InputError("`out`", "a folder that is not there yet", f"files in {folder}", "name another")
     weights, config = read_weights(run)

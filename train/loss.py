@@ -42,7 +42,7 @@ def distillation_loss(
     published code divides it by the number of elements, n * classes, not by n as the equation would, and so do we.
     `none`: the class head's cross-entropy alone, whatever other logits there are.
     """
-    _require_fitting(logits, target, teacher, distill)
+    _require_fitting(logits, target, teacher, distill, alpha, tau)
     base = soft_cross_entropy(logits[0], target)
     if distill == "none" or teacher is None:
         return Losses(base, base, None)
@@ -56,9 +56,14 @@ def distillation_loss(
 
 
 def _require_fitting(
-    logits: tuple[torch.Tensor, ...], target: torch.Tensor, teacher: torch.Tensor | None, distill: str
+    logits: tuple[torch.Tensor, ...],
+    target: torch.Tensor,
+    teacher: torch.Tensor | None,
+    distill: str,
+    alpha: float,
+    tau: float,
 ) -> None:
-    """Raise InputError for arguments of another form than the loss takes; of values nothing is asked."""
+    """Raise InputError for arguments of another form than the loss takes; of tensors' values nothing is asked."""
     if distill not in get_args(Distill):
         raise InputError("`distill`", " or ".join(get_args(Distill)), repr(distill))
     if isinstance(logits, torch.Tensor):
@@ -67,6 +72,10 @@ def _require_fitting(
         raise InputError("`target`", f"a distribution {tuple(logits[0].shape)}", f"a tensor {tuple(target.shape)}")
     if distill == "none":
         return
+    if not 0 <= alpha <= 1:
+        raise InputError("`alpha`", "0 to 1", alpha)
+    if not tau > 0:
+        raise InputError("`tau`", "a temperature above 0", tau)
     wanted, classes = (
         (1, "labels, int64 (n,)") if distill == "hard" else (2, "logits or log-probabilities (n, classes)")
     )

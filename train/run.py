@@ -16,7 +16,7 @@ from ..replay.training_set import TrainingSet
 from ..runtime.claim import Claim
 from ..runtime.errors import InputError
 from ..runtime.locks import HeldError, LockFile
-from ..runtime.paths import AnyPath
+from ..runtime.paths import AnyPath, require_folder
 from ..runtime.ranks import this_rank
 from . import checkpoint
 from .config import Config, Place
@@ -78,6 +78,7 @@ def run_training(
 
 def require_no_other(folder: AnyPath, others: Mapping[str, str]) -> None:
     """Raise ValueError if what another command made lies in `folder`: `others` says what a file of that name is of."""
+    require_folder("out", folder)
     for name, what in others.items():
         if (folder / name).exists():
             raise InputError("`out`", "a folder of this run's own", f"{what} in {folder}", "name another `out`")

@@ -16,7 +16,7 @@ from ..datasets.shards.mirror import DEFAULT, Mirror
 from ..models.students import Student, build_student, parse_kwargs
 from ..replay.training_set import TrainingSet
 from ..runtime.devices import device_and_workers
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, require_whole
 from ..runtime.paths import PathLike, path_of
 from ..runtime.processes import Processes, join, leave
 from ..runtime.reporting import SILENT, Reporter
@@ -97,6 +97,7 @@ def train_student(
         recipe=recipe, set=overrides, image_size=image_size, model_kwargs=model_kwargs, device=device,
         workers=workers, log_every=log_every, wandb=wandb, trackio=trackio,
     )  # fmt: skip
+    require_whole("log_every", log_every, 0)
     joined, processes, folder = torch.distributed.is_initialized(), join(device), path_of(out)
     told = reporter if processes.first else SILENT
     with processes.together():

@@ -11,7 +11,7 @@ from ..runtime import atomic
 from ..runtime.devices import device_and_workers
 from ..runtime.errors import InputError, require_whole
 from ..runtime.parquet import parquet_writer
-from ..runtime.paths import AnyPath, PathLike, path_of
+from ..runtime.paths import AnyPath, PathLike, path_of, require_output
 from ..runtime.reporting import SILENT, Reporter
 from .checkpoint import read_weights
 from .evaluate import BATCH_SIZE, CentreCrops, Predictions, predict_student, read_index, real_labels
@@ -129,6 +129,8 @@ def evaluate_student(
     )  # fmt: skip
     if head and head not in opened.heads:
         raise InputError("`head`", f"one of {', '.join(opened.heads)}, which {checkpoint} has", head)
+    if predictions:
+        require_output("predictions", path_of(predictions), ".parquet")
     write = parquet_writer("`predictions`") if predictions else None
     indexes = read_index(shards, mirror, reporter)
     keys = [key for index in indexes for key in index.keys]

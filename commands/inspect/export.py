@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import click
 
-from ...runtime.paths import AnyPath
-from ..options import filter_options, require_output, say, store_argument, with_options
+from ...runtime.paths import AnyPath, require_output
+from ..options import filter_options, say, store_argument, with_options
 from ..paths import PATH
 from ..progress import bar
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from ...runtime.errors import InputError
-from ...runtime.paths import AnyPath
+from ...runtime.paths import AnyPath, require_output
 from ..mirror import mirror_options
-from ..options import filter_options, require_output, say, store_argument, was_given, with_options
+from ..options import filter_options, say, store_argument, was_given, with_options
 from ..paths import PATH
 from ..progress import bar
 from ..shards import stored_samples

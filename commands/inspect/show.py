@@ -6,12 +6,11 @@ from pathlib import Path
 import click
 
 from ...runtime.errors import InputError
-from ...runtime.paths import AnyPath
+from ...runtime.paths import AnyPath, require_output
 from ..mirror import mirror_options
 from ..options import (
     copy_option,
     printable,
-    require_output,
     say,
     store_argument,
     views_named,

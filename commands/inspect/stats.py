@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...runtime.paths import AnyPath
-from ..options import as_json_flag, require_output, say, store_argument, with_options
+from ...runtime.paths import AnyPath, require_output
+from ..options import as_json_flag, say, store_argument, with_options
 from ..paths import PATH
 from ..progress import bar
 from ..tables import print_table

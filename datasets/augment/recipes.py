@@ -108,6 +108,12 @@ class Recipe:
         return self.mix_prob > 0 and (self.mixup_alpha > 0 or self.cutmix_alpha > 0)
 
     @property
+    def augments(self) -> bool:
+        """Whether the views of an image differ from each other."""
+        plain = named("none", size=self.size, overrides=[f"crop_pct={self.crop_pct}"])
+        return self.fingerprint != plain.fingerprint
+
+    @property
     def fingerprint(self) -> str:
         """Return 16 hex digits of the SHA-256 of the fields' canonical JSON, without the name.
 
@@ -143,7 +149,7 @@ class Recipe:
         changes: dict[str, Any] = {}
         settable = {f.name for f in dataclasses.fields(self)} - {"name", "version", "size"}
         for assignment in assignments:
-            name, equals, text = assignment.partition("=")
+            name, equals, text = str(assignment).partition("=")
             if not equals:
                 raise InputError("recipe field", "FIELD=VALUE", repr(assignment))
             if name not in settable:
@@ -197,6 +203,7 @@ def named(name: str, *, size: int | None = None, overrides: Iterable[str] = ()) 
     """Return the recipe `name` at `size` pixels, or 224, with `FIELD=VALUE` overrides; ValueError says what's wrong."""
     if name not in _RECIPES:
         own = "a recipe of your own is to be registered first, by a module that `import` names"
-        raise InputError("recipe", f"one of {', '.join(_RECIPES)}", f"{name!r}{did_you_mean(name, _RECIPES)}", own)
-    recipe = dataclasses.replace(_RECIPES[name], size=224 if size is None else size).override(overrides)
+        raise InputError("recipe", f"one of {', '.join(_RECIPES)}", f"{name!r}{did_you_mean(str(name), _RECIPES)}", own)
+    recipe = dataclasses.replace(_RECIPES[name], size=224 if size is None else size)
+    recipe = recipe.override([overrides] if isinstance(overrides, str) else overrides)
     return dataclasses.replace(recipe, version=2) if recipe.crop == "centre" else recipe

@@ -4,6 +4,7 @@ import hashlib
 import io
 import itertools
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -33,13 +34,22 @@ def expand(spec: str | Sequence[str]) -> list[str]:
     return ordered
 
 
+def listed(spec: str | Sequence[str]) -> list[str]:
+    """Return what names shards, one or several, as a list; ValueError for what can't or for none."""
+    if isinstance(spec, (str, os.PathLike)):
+        return [str(spec)]
+    if not isinstance(spec, Sequence) or not all(isinstance(one, (str, os.PathLike)) for one in spec) or not spec:
+        raise InputError("`shards`", "paths, globs, braces or URLs", repr(spec)[:60])
+    return list(map(str, spec))
+
+
 def places(spec: str | Sequence[str], *, folders: bool = False) -> list[str]:
     """Return what paths, globs, braces and fsspec URLs name, each once, sorted by base name and then by all of it.
 
     `folders`: those of this machine may be among them. Raises ValueError as `expand` does.
     """
     urls: set[str] = set()
-    for text in [spec] if isinstance(spec, str) else spec:
+    for text in listed(spec):
         if not text or text.startswith("pipe:") or "\n" in text:
             raise InputError("`shards`", "paths, globs, braces or URLs", repr(text), "commands are never run")
         for pattern in _expand_braces(text):
