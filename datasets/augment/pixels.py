@@ -14,6 +14,7 @@ import google_crc32c
 import numpy as np
 import simplejpeg
 import torch
+import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -66,8 +67,6 @@ def decode(data: bytes) -> UInt8Image:
 def _decode(data: bytes) -> UInt8Image:
     if not data.startswith((b"\xff\xd8", b"RIFF")):
         raise ValueError("another kind of file")
-    import torchvision  # takes two seconds to load, and few images need it
-
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     image: torch.Tensor = torchvision.io.decode_image(encoded, mode=torchvision.io.ImageReadMode.RGB)
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
