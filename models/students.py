@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, cast
 
 import timm
@@ -215,10 +215,15 @@ def trained_student(
     return student
 
 
-def parse_kwargs(texts: Iterable[str]) -> dict[str, Any]:
-    """Return timm's `KEY=VALUE KEY=VALUE` model arguments, values read as Python literals where they are such."""
+def parse_kwargs(given: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
+    """Return a model's arguments by name: as they are, or of timm's texts `KEY=VALUE KEY=VALUE`.
+
+    Their values are read as Python literals where they are such.
+    """
+    if isinstance(given, Mapping):
+        return dict(given)
     kwargs: dict[str, Any] = {}
-    for text in " ".join([texts] if isinstance(texts, str) else texts).split():
+    for text in " ".join([given] if isinstance(given, str) else given).split():
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError("`model_kwargs`", "KEY=VALUE", repr(text), "is a pattern of shards not quoted?")

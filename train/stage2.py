@@ -101,7 +101,7 @@ def train_student(
     joined, processes, folder = torch.distributed.is_initialized(), join(device), path_of(out)
     told = reporter if processes.first else SILENT
     with processes.together():
-        kwargs = dict(model_kwargs) if isinstance(model_kwargs, Mapping) else parse_kwargs(model_kwargs)
+        kwargs = parse_kwargs(model_kwargs)
         place, workers = device_and_workers(device, workers)
         start_early(workers)
         window = window_of(folder) if asked.get("window") is None else asked["window"]

@@ -70,8 +70,7 @@ def open_trained(
         config = noted or {}
         if not (model := model or config.get("model")):
             raise InputError(path, "a student that train-student wrote", "other weights", "name their `model`")
-        given = dict(model_kwargs) if isinstance(model_kwargs, Mapping) else parse_kwargs(model_kwargs)
-        arguments = config.get("model_kwargs", {}) | given
+        arguments = config.get("model_kwargs", {}) | parse_kwargs(model_kwargs)
         student = trained_student(model, weights, str(path), classes=config.get("classes"), **arguments)
         path = path / "student.safetensors" if path.is_dir() else path
     size = config.get("size") or student.image_size
